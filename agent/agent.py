@@ -1,0 +1,378 @@
+"""The device program as one object: samples, sends, listens, and survives what the network does."""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from random import Random
+
+from agent.build import VERSION
+from agent.clock import Clock, wall_is_plausible
+from agent.commands import CommandDesk, CommandRefused
+from agent.connection import Address, Dial, Link, connect, keepalive_s
+from agent.errors import LinkError, LinkRefused, LinkTakenOver
+from agent.heartbeat import Heartbeats
+from agent.intervals import Intervals, is_interval
+from agent.journal import Journal
+from agent.reconnect import Reconnect
+from agent.spool import SPOOL_LIMIT, Spool
+from agent.state import Login, load_intervals, save_intervals
+from agent.status import Status
+from wire import topics
+from wire.commands import encode_answer
+from wire.fields import BY_NAME, Value, check_value
+from wire.heartbeat import WireError, decode_receipt
+from wire.presence import NONCE_BYTES, Up, encode_up
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_S = 300.0
+STOP_S_MAX = 5.0
+_FRESH_MS = 10_000  # a sample this young need not be made again for a new connection
+_ANSWERS_WAITING_MAX = 64
+_STOPPED_ROUND_S = 0.0
+_REFUSALS_BEFORE_ASKING = 3
+
+Collector = Callable[[], Mapping[str, Value]]
+# Shows the record of the enrolment to the gateway: after the restore of an older backup it finds
+# this device again by it. The answer is where the MQTT server is now, if one came.
+AskGateway = Callable[[], Awaitable[list[Address] | None]]
+_VERSION_FIELD = BY_NAME["agent_version"].id
+
+
+class Agent:
+    """One device. Everything it needs is handed in, so that hundreds can live in one process.
+
+    `tls` is asked before each connection, so that the dates of certificates can be checked as soon
+    as the clock is right; it may give the same context to many agents. None means plain TCP, for
+    tests on loopback.
+    """
+
+    def __init__(
+        self,
+        *,
+        login: Login,
+        addresses: list[Address],
+        tls: Callable[[], ssl.SSLContext] | None,
+        state_dir: Path,
+        spool_dir: Path,
+        clock: Clock,
+        rng: Random,
+        collector: Collector,
+        intervals: Intervals | None = None,
+        spool_limit: int = SPOOL_LIMIT,
+        spread_s: int = 0,
+        journal: Journal | None = None,
+        status: Status | None = None,
+        dial: Dial = connect,
+        ask_gateway: AskGateway | None = None,
+    ) -> None:
+        assert addresses
+        self.serial = login.serial
+        self.spool = Spool(spool_dir, state_dir, limit=spool_limit)
+        # The gateway's word outlives a restart and goes before the configuration file.
+        self.heartbeats = Heartbeats(
+            self.spool,
+            boot_id=clock.boot_id,
+            rng=rng,
+            intervals=load_intervals(state_dir) or intervals or Intervals(),
+        )
+        self.heartbeats.spread_s = spread_s
+        self._login = login
+        self._addresses = addresses
+        self._tls = tls
+        self._state_dir = state_dir
+        self._clock = clock
+        self._collector = collector
+        self._journal = journal
+        self._status = status
+        self._dial = dial
+        self._ask_gateway = ask_gateway
+        self._refusals = 0
+        self._reconnect = Reconnect(rng)
+        verbs = {
+            "refresh": self._refresh,
+            "set_intervals": self._set_intervals,
+            "ping": self._ping,
+        }
+        self._desk = CommandDesk(login.command_key, login.serial, verbs)
+        self._answers: deque[bytes] = deque(maxlen=_ANSWERS_WAITING_MAX)
+        self._nonce = ""
+        self._up_wanted = False
+        self._started_ms = clock.boot_ms()
+        self._sampled_ms: int | None = None
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()  # the sender has something to look at
+        self._resampled = asyncio.Event()  # the time of the next sample has changed
+        self.connected = False
+
+    # Life
+
+    async def run(self) -> None:
+        """Works until `stop`; cancelled instead, it ends like a device that loses its power."""
+        log.info("agent started serial=%s run=%s", self.serial, self.heartbeats.run)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                linked = tasks.create_task(self._stay_connected(), name=f"link {self.serial}")
+                others = [
+                    tasks.create_task(self._sample_forever(), name=f"sample {self.serial}"),
+                    tasks.create_task(self._snapshot_forever(), name=f"snapshot {self.serial}"),
+                ]
+                await self._stopping.wait()
+                # A connection says goodbye; an attempt to make one is not worth waiting for.
+                if self.connected:
+                    await asyncio.wait([linked], timeout=STOP_S_MAX)
+                for task in (linked, *others):
+                    task.cancel()
+            self._snapshot()
+        finally:
+            self.connected = False
+            self.spool.close()
+
+    def stop(self) -> None:
+        """Says goodbye to the server, saves the spool, and lets `run` return."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def _sample_forever(self) -> None:
+        while True:
+            self._resampled.clear()
+            wait_s = self._sampling_wait_s()
+            if wait_s <= 0:
+                self._sample()
+                continue
+            await _wait(self._resampled, wait_s)
+
+    def _sampling_wait_s(self) -> float:
+        if self._sampled_ms is None:
+            return 0.0
+        due_ms = self._sampled_ms + self.heartbeats.intervals.sampling_s * 1_000
+        return (due_ms - self._clock.boot_ms()) / 1_000
+
+    async def _snapshot_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_S)
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        try:
+            self.spool.snapshot()
+        except OSError as error:
+            log.warning("no snapshot on flash error=%s", error)
+
+    def _sample(self) -> int:
+        now_ms, wall_ms = self._clock.boot_ms(), self._clock.wall_ms()
+        number = self.heartbeats.next_number
+        if self._journal is not None:
+            self._journal.made(self.serial, self.heartbeats.run, number, wall_ms)
+        if wall_is_plausible(wall_ms):
+            self.spool.note_offset(self.heartbeats.run, wall_ms - now_ms)
+        self.heartbeats.sample(_checked(self._collector()), now_ms)
+        self._sampled_ms = now_ms
+        self._resampled.set()
+        self._wake.set()
+        return number
+
+    # Connections
+
+    async def _stay_connected(self) -> None:
+        while not self._stopping.is_set():
+            wait_s = await self._one_round()
+            if not self._stopping.is_set():
+                log.info("waiting before the next connection wait_s=%.1f", wait_s)
+                await _wait(self._stopping, wait_s)
+
+    async def _one_round(self) -> float:
+        """Tries every host once, or lives with the first that answers; how long to wait then."""
+        refused = False
+        for position, address in enumerate(list(self._addresses)):
+            if self._stopping.is_set():
+                return _STOPPED_ROUND_S
+            try:
+                link = await self._connect(address)
+            except LinkError as error:
+                refused = refused or isinstance(error, LinkRefused)
+                log.warning("no connection server=%s error=%s", address, error)
+                continue
+            # The one that works is tried first the next time.
+            self._addresses.insert(0, self._addresses.pop(position))
+            return await self._live_with(link)
+        if not refused:
+            return self._reconnect.after_failure_s()
+        self._refusals += 1
+        if self._ask_gateway is not None and self._refusals >= _REFUSALS_BEFORE_ASKING:
+            self._addresses = await self._ask_gateway() or self._addresses
+        return self._reconnect.after_refusal_s()
+
+    async def _connect(self, address: Address) -> Link:
+        """Signs in and subscribes; the Last Will speaks of the connection that is being made."""
+        self._nonce = secrets.token_hex(NONCE_BYTES)
+        self.heartbeats.next_connection()
+        will = (topics.presence(self.serial), self._up(up=False))
+        tls = self._tls() if self._tls is not None else None
+        link = await self._dial(
+            address,
+            self._login,
+            tls=tls,
+            will=will,
+            keepalive_s=keepalive_s(self.heartbeats.intervals.in_force_s),
+        )
+        try:
+            await link.subscribe((topics.receipt(self.serial), 0), (topics.command(self.serial), 1))
+        except BaseException:
+            link.abandon()
+            raise
+        return link
+
+    async def _live_with(self, link: Link) -> float:
+        began_ms = self._clock.boot_ms()
+        if self._sampled_ms is None or began_ms - self._sampled_ms >= _FRESH_MS:
+            self._sample()
+        self.heartbeats.connected(began_ms)
+        self._refusals = 0
+        self._desk.connected(self._nonce)
+        self._answers.clear()
+        self._up_wanted = True
+        self.connected = True
+        log.info("connected server=%s connection=%d", link.address, self.heartbeats.connection)
+        self._note_status(link)
+        error: LinkError | None = None
+        goodbye = False
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(self._read(link), name=f"read {self.serial}")
+                await self._send(link)
+                goodbye = True
+                reader.cancel()
+        except ExceptionGroup as group:
+            lost, bugs = group.split(LinkError)
+            if bugs is not None:
+                raise bugs from None
+            error = _first(lost)
+        finally:
+            self.connected = False
+            self.heartbeats.disconnected()
+            if goodbye:
+                await link.close()
+            else:
+                link.abandon()
+            self._note_status(None)
+        survived_s = (self._clock.boot_ms() - began_ms) / 1_000
+        if goodbye:
+            log.info("connection closed survived_s=%.0f", survived_s)
+            return _STOPPED_ROUND_S
+        log.warning("connection lost survived_s=%.0f error=%s", survived_s, error)
+        if isinstance(error, LinkTakenOver):
+            return self._reconnect.after_takeover_s(survived_s)
+        return self._reconnect.after_loss_s(survived_s, self.heartbeats.spread_s)
+
+    def _up(self, *, up: bool) -> bytes:
+        return encode_up(Up(self.heartbeats.run, self.heartbeats.connection, up, self._nonce))
+
+    async def _send(self, link: Link) -> None:
+        """The only one that publishes, so that nothing overtakes anything."""
+        presence, answers = topics.presence(self.serial), topics.answer(self.serial)
+        while True:
+            self._wake.clear()
+            if self._up_wanted:
+                self._up_wanted = False
+                await link.publish(presence, self._up(up=True), qos=1)
+            while self._answers:
+                await link.publish(answers, self._answers.popleft(), qos=1)
+            payload = self.heartbeats.take(self._clock.boot_ms())
+            if payload is not None:
+                await link.publish(topics.heartbeat(self.serial), payload, qos=0)
+                continue
+            if self._stopping.is_set():
+                await link.publish(presence, self._up(up=False), qos=1)
+                return
+            wait_s = (self.heartbeats.due_ms() - self._clock.boot_ms()) / 1_000
+            await _wait(self._wake, min(max(wait_s, 0.0), SNAPSHOT_S))
+
+    async def _read(self, link: Link) -> None:
+        receipts, commands = topics.receipt(self.serial), topics.command(self.serial)
+        async for topic, payload in link.incoming():
+            if topic == receipts:
+                self._take_receipt(payload)
+                self._note_status(link)
+            elif topic == commands:
+                answer = self._desk.take(payload)
+                if answer is not None:
+                    self._answers.append(encode_answer(answer))
+            self._wake.set()
+
+    def _take_receipt(self, payload: bytes) -> None:
+        try:
+            receipt = decode_receipt(payload)
+        except WireError as error:
+            log.warning("receipt ignored error=%s", error)
+            return
+        self._desk.heard_server_time(receipt.server_time_ms)
+        received = self.heartbeats.receipt(receipt, self._clock.boot_ms())
+        self._up_wanted = self._up_wanted or received.send_up
+        if self._journal is not None and received.settled:
+            at_ms = self._clock.wall_ms()
+            self._journal.receipted(self.serial, received.run, received.settled, at_ms)
+
+    def _note_status(self, link: Link | None) -> None:
+        if self._status is not None:
+            server = str(link.address) if link is not None else None
+            self._status.note(server, self.heartbeats, self.spool)
+
+    # Commands
+
+    def _refresh(self, args: Mapping[str, object]) -> Mapping[str, object]:
+        number = self._sample()
+        self.heartbeats.send_at_once(self._clock.boot_ms())
+        return {"run": self.heartbeats.run, "number": number}
+
+    def _set_intervals(self, args: Mapping[str, object]) -> Mapping[str, object]:
+        before = self.heartbeats.intervals
+        sampling_s = args.get("sampling_s", before.sampling_s)
+        sending_s = args.get("sending_s", before.sending_s)
+        if not is_interval(sampling_s) or not is_interval(sending_s):
+            raise CommandRefused("interval_out_of_bounds")
+        assert isinstance(sampling_s, int)
+        assert isinstance(sending_s, int)
+        intervals = Intervals(sampling_s, sending_s)
+        save_intervals(self._state_dir, intervals)
+        self.heartbeats.intervals = intervals
+        # The gateway learns the new interval, by which it judges silence, without delay.
+        self._sample()
+        self.heartbeats.send_at_once(self._clock.boot_ms())
+        return intervals._asdict()
+
+    def _ping(self, args: Mapping[str, object]) -> Mapping[str, object]:
+        up_s = (self._clock.boot_ms() - self._started_ms) // 1_000
+        return {"agent": VERSION, "run": self.heartbeats.run, "uptime_s": up_s}
+
+
+def _checked(named: Mapping[str, Value]) -> dict[int, Value]:
+    """Values under their field numbers; what does not fit the field table is left out."""
+    values: dict[int, Value] = {_VERSION_FIELD: VERSION}
+    for name, value in named.items():
+        field = BY_NAME.get(name)
+        if field is not None and check_value(field.id, value):
+            values[field.id] = value
+    return values
+
+
+def _first(group: BaseExceptionGroup[LinkError] | None) -> LinkError | None:
+    while isinstance(group, BaseExceptionGroup):
+        inner = group.exceptions[0]
+        if isinstance(inner, LinkError):
+            return inner
+        group = inner
+    return None
+
+
+async def _wait(event: asyncio.Event, limit_s: float) -> None:
+    """Until the event, or so many seconds."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        pass

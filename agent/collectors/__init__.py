@@ -1,0 +1,1 @@
+"""Where a router's values come from: one module per kind of source, each a callable."""

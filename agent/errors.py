@@ -1,0 +1,39 @@
+"""
+The agent's errors, each with a sentence that says what to do next.
+
+AgentError
+├── ConfigurationError  a file or an option must be changed
+├── JoinError           joining did not work this time; trying again may help
+│   └── JoinRefused     the gateway said no; another join string is needed
+└── LinkError           the connection to the MQTT server failed; it will be tried again
+    ├── LinkRefused     the MQTT server said no; it will be tried again, slowly
+    └── LinkTakenOver   another client signed in with the same name
+"""
+
+
+class AgentError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class ConfigurationError(AgentError):
+    """A file or an option must be changed; the text names it."""
+
+
+class JoinError(AgentError):
+    """Joining did not work this time."""
+
+
+class JoinRefused(JoinError):
+    """The gateway refused the join code; the same request will not succeed."""
+
+
+class LinkError(AgentError):
+    """The connection failed or was lost."""
+
+
+class LinkRefused(LinkError):
+    """The MQTT server refused the login. Never final: the gateway may just be writing it."""
+
+
+class LinkTakenOver(LinkRefused):
+    """Somebody else signed in under our name, so coming back at once would start a quarrel."""

@@ -1,0 +1,1 @@
+"""The HTTP API, made from the registry of operations; /status, metrics and their listeners."""

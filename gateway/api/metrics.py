@@ -1,0 +1,100 @@
+"""The same facts for Prometheus."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.api.status import Status
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class StatusCollector(Collector):
+    """Turns one status document into metrics."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        yield _gauge("ready", "1 when every check holds", status.ready)
+        yield _labelled(
+            "check_ok", "1 when the check holds", "check", {c.name: c.ok for c in status.checks}
+        )
+        yield _labelled("devices", "Registered devices by presence", "presence", status.devices)
+        yield _labelled("devices_service", "Registered devices by service", "state", status.service)
+        yield from self._ingest()
+        mqtt, database = status.mqtt, status.database
+        yield _gauge("mqtt_connected", "1 when connected to the MQTT server", mqtt.connected)
+        yield _gauge(
+            "mqtt_probe_round_trip_seconds",
+            "Of the newest probe through the MQTT server",
+            mqtt.probe_round_trip_ms / 1000,
+        )
+        yield _gauge("mqtt_logins_wanted_version", "Logins as decided", mqtt.logins_wanted)
+        yield _gauge("mqtt_logins_written_version", "Logins in force", mqtt.logins_written)
+        yield _gauge("database_size_bytes", "Database and its log", database.size_bytes)
+        yield _gauge("database_latency_seconds", "Of a small read", database.latency_ms / 1000)
+        yield _gauge("database_waiting", "Transactions that wait", database.waiting)
+        yield _counter("database_commits", "Commits", database.commits)
+        yield _gauge("outbox_unsent", "Commands not sent yet", status.outbox.unsent)
+        yield _counter("commands_sent", "Commands sent to devices", status.outbox.sent)
+        yield _gauge("quarantine_rows", "Messages kept aside for a look", status.quarantine)
+        if status.ledger.ok is not None:
+            yield _gauge("ledger_ok", "1 when the last check found no error", status.ledger.ok)
+        yield _gauge(
+            "clock_in_doubt", "1 while charges are stopped", status.clock_in_doubt is not None
+        )
+        errors = CounterMetricFamily("fleetgate_errors", "Errors by kind", labels=["kind"])
+        for kind, count in sorted(status.errors.items()):
+            errors.add_metric([kind], count)
+        yield errors
+        version = GaugeMetricFamily("fleetgate_version", "Always 1", labels=["version"])
+        version.add_metric([status.versions["fleetgate"]], 1)
+        yield version
+        yield _gauge("uptime_seconds", "Since the gateway started", status.uptime_s)
+
+    def _ingest(self) -> Iterator[Metric]:
+        ingest = self._status.ingest
+        yield _gauge("ingest_rate_per_second", "Heartbeats, last minute", ingest.rate_per_s)
+        yield _gauge("ingest_lag_seconds", "Of the newest batch", ingest.lag_ms / 1000)
+        yield _gauge("ingest_waiting", "Messages that wait", ingest.waiting)
+        for name, text, value in (
+            ("heartbeats", "Messages taken from MQTT", ingest.heartbeats),
+            ("samples_stored", "Samples newly stored", ingest.samples_stored),
+            ("samples_repeated", "Samples that were stored before", ingest.samples_repeated),
+            ("samples_lost", "Samples that agents gave up", ingest.samples_lost),
+            ("receipts", "Receipts sent", ingest.receipts),
+            ("batches", "Transactions of ingest", ingest.batches),
+            ("malformed", "Messages not of the agreed form", ingest.malformed),
+            ("quarantined", "Messages put aside", ingest.quarantined),
+            ("unknown_devices", "Messages of unknown devices", ingest.unknown_devices),
+            ("ignored_fields", "Fields left out", ingest.ignored_fields),
+            ("unserved", "Heartbeats of devices without service", ingest.unserved),
+            ("overflowed", "Messages left to be sent again", ingest.overflowed),
+        ):
+            yield _counter(name, text, value)
+
+
+def render(status: Status) -> bytes:
+    """The text that Prometheus reads."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StatusCollector(status))
+    return generate_latest(registry)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"fleetgate_{name}", text, value=float(value))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"fleetgate_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, int] | dict[str, bool]) -> Metric:
+    family = GaugeMetricFamily(f"fleetgate_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], float(value))
+    return family

@@ -1,0 +1,142 @@
+"""Signing in and out: throttled, with a cookie, the slow check outside of the transaction."""
+
+import logging
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from gateway.api.callers import (
+    check_csrf,
+    check_same_origin,
+    client_address,
+    cookie_name,
+    credential_of,
+    drop_cookie,
+    set_cookie,
+)
+from gateway.api.catalogue import operation_called
+from gateway.api.execution import query_of, read_body
+from gateway.api.inputs import BODY_BYTES_MAX, read_input
+from gateway.api.services import Services, services_of
+from gateway.domain.refusals import Code, Refused
+from gateway.domain.rights import ANONYMOUS
+from gateway.operations.people import (
+    WRONG,
+    ProvenSignIn,
+    ProvenSignOut,
+    SignedIn,
+    SignedOut,
+    SignIn,
+    SignOut,
+)
+from gateway.operations.registry import execute
+from gateway.people.accounts import account_of, email_key
+from gateway.people.authentication import Means, identity_of
+from gateway.people.throttle import TooManyWait
+from gateway.people.tokens import new_sign_in_token
+from gateway.storage.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+
+class Entered(NamedTuple):
+    """A new sign-in and the content of its cookie."""
+
+    signed_in: SignedIn
+    token: str
+
+
+async def enter(request: web.Request, given: SignIn) -> Entered:
+    """Checks e-mail and password as slowly as the failures before ask for. Raises `Refused`."""
+    services = services_of(request)
+    check_same_origin(request, services.http)
+    address = client_address(request, services.http)
+    try:
+        with services.throttle.attempt(email_key(given.email), address) as attempt:
+            if attempt.delay_s:
+                await services.sleep(attempt.delay_s)
+            entered = await _checked(request, services, given)
+            attempt.succeeded = True
+    except TooManyWait as error:
+        raise Refused(
+            Code.TOO_MANY_ATTEMPTS, "Too many attempts from this address wait already."
+        ) from error
+    log.info("signed in person=%s address=%s", entered.signed_in.me.id, address)
+    return entered
+
+
+async def _checked(request: web.Request, services: Services, given: SignIn) -> Entered:
+    account = await services.store.read(lambda tx: account_of(tx, given.email))
+    fits = await services.desk.check(
+        given.password, None if account is None else account.password_hash
+    )
+    if not fits or account is None:
+        log.info("sign-in refused address=%s", client_address(request, services.http))
+        raise Refused(Code.CREDENTIALS_WRONG, WRONG)
+    token = new_sign_in_token()
+    proven = ProvenSignIn(
+        email=given.email,
+        password="",
+        person_id=account.person_id,
+        password_hash=account.password_hash,
+        token=token,
+        old_token=request.cookies.get(cookie_name(request, services.http), ""),
+    )
+    op = operation_called("people.sign_in")
+    signed_in: SignedIn = await services.store.write(
+        lambda tx: execute(tx, op, ANONYMOUS, services.site, proven)
+    )
+    return Entered(signed_in, token)
+
+
+async def leave(
+    request: web.Request, csrf: str | None = None, unfit: Refused | None = None
+) -> SignedOut:
+    """Ends the sign-in of the request's cookie. Raises `Refused`.
+
+    `unfit` is what was wrong with the input; it is told only to whoever is signed in.
+    """
+    services = services_of(request)
+    credential = credential_of(request, services.http)
+    op = operation_called("people.sign_out")
+    given = ProvenSignOut(token=credential.token) if credential.means is Means.COOKIE else SignOut()
+
+    def work(tx: Transaction) -> SignedOut:
+        identity = identity_of(tx, credential)
+        check_csrf(request, services.http, identity, csrf)
+        if unfit is not None and identity.principal.user_id is not None:
+            raise unfit
+        done: SignedOut = execute(tx, op, identity.principal, services.site, given)
+        return done
+
+    return await services.store.write(work)
+
+
+async def sign_in(request: web.Request) -> web.Response:
+    """POST /api/v1/login."""
+    op = operation_called("people.sign_in")
+    body = await read_body(request, BODY_BYTES_MAX)
+    given = read_input(op, request.match_info, query_of(request), body)
+    assert isinstance(given, SignIn)
+    entered = await enter(request, given)
+    response = web.json_response(
+        body=msgspec.json.encode(entered.signed_in), content_type="application/json"
+    )
+    set_cookie(request, response, services_of(request).http, entered.token)
+    return response
+
+
+async def sign_out(request: web.Request) -> web.Response:
+    """POST /api/v1/logout."""
+    op = operation_called("people.sign_out")
+    body = await read_body(request, BODY_BYTES_MAX)
+    unfit: Refused | None = None
+    try:
+        read_input(op, request.match_info, query_of(request), body)
+    except Refused as error:
+        unfit = error
+    done = await leave(request, unfit=unfit)
+    response = web.Response(body=msgspec.json.encode(done), content_type="application/json")
+    drop_cookie(request, response, services_of(request).http)
+    return response

@@ -1,0 +1,295 @@
+"""`fleetgate admin`: a command for each operation of the registry."""
+
+import getpass
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+from urllib.parse import quote
+
+import msgspec
+import typer
+
+from gateway.api.catalogue import NOT_COMMANDS, PREFIX, all_operations
+from gateway.api.inputs import fields_of, refusal_of
+from gateway.api.openapi import input_schema
+from gateway.api.reference import command_name, type_text
+from gateway.command.api_client import Answer, Server, Unreachable
+from gateway.domain.refusals import Code
+from gateway.operations.registry import Operation
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+PAGES_MAX = 10_000
+SOCKET_NAME = "admin.sock"
+SECRET_FIELDS = frozenset({"password"})
+
+application = typer.Typer(
+    help=(
+        "Run any operation of the API. Without --url it talks to the gateway of the data "
+        "directory, over the unix socket that only its owner can open, as the first operator. "
+        "Exit codes: 0 done, 1 refused or failed, 2 wrong usage."
+    ),
+    epilog=(
+        "For example:  fleetgate admin companies create --name Acme   then   "
+        "fleetgate admin credits grant --company-id 1 --credits 100   then   "
+        "fleetgate admin devices list --json"
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+NEXT = {
+    Code.SIGNED_OUT: "Give a valid token with --token or FLEETGATE_TOKEN.",
+    Code.FORBIDDEN: "Ask an administrator of the company, or an operator.",
+    Code.NOT_FOUND: "See what there is: `fleetgate admin companies list`, `… devices list`.",
+    Code.CREDITS_INSUFFICIENT: "Grant some: `fleetgate admin credits grant --company-id …`.",
+    Code.IDEMPOTENCY_CONFLICT: "Take another --idempotency-key for another request.",
+    Code.COMPANY_SUSPENDED: "See why: `fleetgate admin companies show ID`.",
+    Code.CLOCK_IN_DOUBT: "See `fleetgate admin status`, and put the server's clock right.",
+    Code.UNAVAILABLE: "Try again in a moment.",
+    Code.INTERNAL: "The gateway's log names it by the request id.",
+}
+
+DATA_OPTION = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="Data directory, when no --url is given.")
+]
+URL_OPTION = Annotated[
+    str, typer.Option("--url", metavar="URL", envvar="FLEETGATE_URL", help="Server to talk to.")
+]
+TOKEN_OPTION = Annotated[
+    str, typer.Option("--token", metavar="TOKEN", envvar="FLEETGATE_TOKEN", help="API token.")
+]
+CA_OPTION = Annotated[
+    Path | None,
+    typer.Option("--ca", metavar="FILE", envvar="FLEETGATE_CA", help="CA that signed the server."),
+]
+JSON_OPTION = Annotated[bool, typer.Option("--json", help="Print the API's JSON, for scripts.")]
+KEY_OPTION = Annotated[
+    str,
+    typer.Option(
+        "--idempotency-key", metavar="KEY", help="Asking again with it changes nothing twice."
+    ),
+]
+ALL_OPTION = Annotated[bool, typer.Option("--all", help="Every page, not only the first.")]
+
+
+def chosen_server(data: Path, url: str, token: str, ca: Path | None) -> Server:
+    """The server that options and environment name."""
+    if url:
+        return Server(url=url.rstrip("/"), token=token, ca=ca)
+    return Server(token=token, admin_socket=data.absolute() / SOCKET_NAME)
+
+
+@application.command("status")
+def show_status(
+    data: DATA_OPTION = Path("data"),
+    url: URL_OPTION = "",
+    token: TOKEN_OPTION = "",
+    ca: CA_OPTION = None,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Show whether the system works."""
+    answer = _asked(chosen_server(data, url, token, ca), "GET", "/status")
+    _show("status", answer.content, as_json=as_json)
+
+
+def _command(op: Operation) -> Callable[..., None]:
+    """The function that typer turns into a command: its signature is made of the input."""
+
+    def run(**given: Any) -> None:
+        server = chosen_server(*(given.pop(name) for name in ("data", "url", "token", "ca")))
+        as_json, every = given.pop("as_json"), given.pop("every", False)
+        key = given.pop("idempotency_key", "")
+        values = _values(op, given)
+        path = PREFIX + op.path.format(
+            **{name: _segment(values.pop(name)) for name in op.path_fields}
+        )
+        if op.writes:
+            answer = _asked(server, op.method, path, content=values, key=key)
+        elif every:
+            answer = _every_page(server, path, values)
+        else:
+            answer = _asked(server, op.method, path, query=_query(values))
+        _show(op.name.partition(".")[0], answer.content, as_json=as_json)
+        if answer.replayed:
+            typer.echo("This was done before with the same key; nothing changed.", err=True)
+
+    run.__signature__ = _signature(op)  # type: ignore[attr-defined]  # read by typer
+    run.__annotations__ = {
+        name: parameter.annotation for name, parameter in inspect.signature(run).parameters.items()
+    }
+    run.__doc__ = f"{op.summary}.\n\n{(op.input.__doc__ or '').strip()}"
+    return run
+
+
+def _signature(op: Operation) -> inspect.Signature:
+    schema = input_schema(op)
+    required = set(schema.get("required", ()))
+    made = [
+        _parameter(name, Annotated[str, typer.Argument(metavar=name.upper(), show_default=False)])
+        for name in op.path_fields
+    ]
+    for name, kind in schema.get("properties", {}).items():
+        if name in op.path_fields:
+            continue
+        help_ = type_text(kind)
+        if "default" in kind and kind["default"] not in (None, ""):
+            help_ += f"; else {json.dumps(kind['default'])}"
+        if name in SECRET_FIELDS:
+            help_ = "Asked for when left out at a terminal; `-` reads a line of standard input."
+        hint = fields_of(op.input)[name]
+        default = inspect.Parameter.empty if name in required else None
+        made.append(_parameter(name, _option(name, hint.type, hint.is_list, help_), default))
+    fixed: list[tuple[str, Any, Any]] = [
+        ("data", DATA_OPTION, Path("data")),
+        ("url", URL_OPTION, ""),
+        ("token", TOKEN_OPTION, ""),
+        ("ca", CA_OPTION, None),
+        ("as_json", JSON_OPTION, False),
+    ]
+    if op.method in ("POST", "DELETE"):
+        fixed.append(("idempotency_key", KEY_OPTION, ""))
+    if "cursor" in schema.get("properties", {}):
+        fixed.append(("every", ALL_OPTION, False))
+    return inspect.Signature([*made, *(_parameter(*one) for one in fixed)])
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+    )
+
+
+def _option(name: str, hint: Any, is_list: bool, help_: str) -> Any:
+    flag = name.replace("_", "-")
+    parts = [hint, *get_args(hint)]
+    if bool in parts and str not in parts:
+        return Annotated[bool | None, typer.Option(f"--{flag}/--no-{flag}", help=help_)]
+    kind: Any = list[str] | None if is_list else str | None
+    return Annotated[kind, typer.Option(f"--{flag}", metavar=_metavar(parts), help=help_)]
+
+
+def _metavar(parts: list[Any]) -> str:
+    return "NUMBER" if int in parts and str not in parts else "TEXT"
+
+
+def _values(op: Operation, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, as the API's types."""
+    fields = fields_of(op.input)
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name in SECRET_FIELDS:
+            text = _secret(text)
+        if text is None or (text == [] and fields[name].is_list):
+            continue
+        values[name] = text if isinstance(text, bool | list) else _typed(fields[name].type, text)
+        try:
+            msgspec.convert(values[name], fields[name].type, strict=True)
+        except msgspec.ValidationError as error:
+            raise _usage(f"--{refusal_of(error, name).detail}") from error
+    return values
+
+
+def _typed(hint: Any, text: str) -> Any:
+    """A text as a number, a truth or an object where the field takes one."""
+    try:
+        decoded = json.loads(text)
+        if not isinstance(decoded, str):
+            msgspec.convert(decoded, hint, strict=True)
+            return decoded
+    except (ValueError, msgspec.ValidationError):
+        pass  # then it is meant as it stands
+    return text
+
+
+def _secret(text: str | None) -> str | None:
+    """A secret does not belong on a command line, where every process can read it."""
+    if text == "-":
+        return sys.stdin.readline().rstrip("\n")
+    if text is None and sys.stdin.isatty():
+        return getpass.getpass("Password (empty for somebody who has an account): ") or None
+    return text
+
+
+def _segment(value: Any) -> str:
+    return quote(str(value), safe="")
+
+
+def _query(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in values.items()
+    }
+
+
+def _every_page(server: Server, path: str, values: dict[str, Any]) -> Answer:
+    """All items, page after page."""
+    asked = {"limit": 500, **_query(values)}
+    items: list[Any] = []
+    for _ in range(PAGES_MAX):
+        answer = _asked(server, "GET", path, query=asked)
+        items += answer.content["items"]
+        if not answer.content["next_cursor"]:
+            break
+        asked["cursor"] = answer.content["next_cursor"]
+    return Answer(200, {"items": items, "next_cursor": None}, False)
+
+
+def _asked(server: Server, method: str, path: str, **more: Any) -> Answer:
+    """The answer; a refusal ends the command with its words and what to do next."""
+    try:
+        answer = server.ask(method, path, **more)
+    except Unreachable as error:
+        raise _failed(str(error)) from error
+    if answer.status < 300:
+        return answer
+    problem = answer.content if isinstance(answer.content, dict) else {}
+    code = problem.get("code", "")
+    text = f"{problem.get('detail', f'the server answered {answer.status}')} ({code})"
+    if code in NEXT:
+        text += f"\n{NEXT[Code(code)]}"
+    if code == Code.INTERNAL:
+        text += f" Request {problem.get('request_id')}."
+    raise _usage(text) if code == Code.VALIDATION else _failed(text)
+
+
+def _show(noun: str, content: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    # Tables take a while to load, and scripts have no use for them.
+    from gateway.command.tables import print_answer
+
+    print_answer(noun, content)
+
+
+def _failed(text: str) -> typer.Exit:
+    typer.echo(f"fleetgate: {text}", err=True)
+    return typer.Exit(EXIT_FAILED)
+
+
+def _usage(text: str) -> typer.Exit:
+    typer.echo(f"fleetgate: {text}", err=True)
+    return typer.Exit(EXIT_USAGE)
+
+
+def _add_commands() -> None:
+    nouns: dict[str, typer.Typer] = {}
+    for op in all_operations():
+        if op.name in NOT_COMMANDS:
+            continue
+        noun, verb = command_name(op).split(" ")
+        group = nouns.get(noun)
+        if group is None:
+            group = nouns[noun] = typer.Typer(
+                no_args_is_help=True, rich_markup_mode=None, help=f"Operations on {noun}."
+            )
+        group.command(verb)(_command(op))
+    for noun, group in sorted(nouns.items()):
+        application.add_typer(group, name=noun)
+
+
+_add_commands()

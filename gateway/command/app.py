@@ -1,0 +1,153 @@
+"""The `fleetgate` command: every subcommand loads only what it needs."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEMO_ROUTERS = 25
+EXIT_USAGE = 2
+
+_EPILOG = (
+    "A newcomer runs  fleetgate up --demo  and opens the address it prints. "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage."
+)
+
+application = typer.Typer(
+    name="fleetgate",
+    help="Remote management for fleets of routers, on your own server.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@application.command()
+def up(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Data directory; made if absent.")] = (
+        Path("data")
+    ),
+    demo: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            metavar="[N]",
+            help=f"Simulated routers to start; --demo alone means {DEMO_ROUTERS}.",
+        ),
+    ] = 0,
+    http: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Pages and API. [default: 127.0.0.1:8080]")
+    ] = "",
+    mqtt: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="MQTT for devices. [default: 127.0.0.1:8883]")
+    ] = "",
+    devices: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Joining. [default: 127.0.0.1:8884]")
+    ] = "",
+    relay: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Kept for the relay; not served yet.")
+    ] = "",
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds addresses and the first sign-in once all is up."),
+    ] = None,
+) -> None:
+    """Run the whole server side on this machine, in the foreground, until Ctrl-C.
+
+    The first start makes keys, certificates, configuration, database and one operator, all in the
+    data directory. Later starts use them again. Port 0 means any free port, kept for later
+    starts. Nothing listens off loopback unless you name such an address.
+    """
+    from gateway.command import ports
+    from gateway.command.installation import USUAL_PORTS, UpOptions
+    from gateway.command.up import run
+
+    texts = {"http": http, "mqtt": mqtt, "devices": devices, "relay": relay}
+    try:
+        asked = {name: ports.parse(name, text, USUAL_PORTS[name]) for name, text in texts.items()}
+    except ports.AddressUsageError as error:
+        raise _usage(str(error)) from error
+    options = UpOptions(
+        data=data.absolute(),
+        asked=asked,
+        demo_routers=demo,
+        ready_file=ready_file.absolute() if ready_file else None,
+    )
+    raise typer.Exit(run(options))
+
+
+@application.command()
+def gateway(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="gateway.toml")],
+) -> None:
+    """Run one gateway from its configuration file (`up` does this for you)."""
+    module = import_module("gateway.command.gateway")
+    raise typer.Exit(module.main(["--config", str(config)]))
+
+
+@application.command("check-config")
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="gateway.toml")],
+) -> None:
+    """Check a configuration file, and print every value that is in effect."""
+    from gateway.command.configuration import ConfigurationError, as_tables, as_toml, load
+
+    try:
+        typer.echo(as_toml(as_tables(load(file))), nl=False)
+    except ConfigurationError as error:
+        raise _usage(str(error)) from error
+
+
+@application.command()
+def verify(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Data directory.")] = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check the ledger of a data directory against itself; reads only."""
+    module = import_module("gateway.command.verify")
+    raise typer.Exit(module.main(["--data", str(data), *(["--json"] if as_json else [])]))
+
+
+def _usage(reason: str) -> typer.Exit:
+    typer.echo(f"fleetgate: {reason}", err=True)
+    return typer.Exit(EXIT_USAGE)
+
+
+def _with_demo_number(arguments: Sequence[str]) -> list[str]:
+    """`--demo` may stand without a number; the parser wants one."""
+    spelled: list[str] = []
+    for index, word in enumerate(arguments):
+        spelled.append(word)
+        following = arguments[index + 1] if index + 1 < len(arguments) else ""
+        if word == "--demo" and not following.isdigit():
+            spelled.append(str(DEMO_ROUTERS))
+    return spelled
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("admin", "--help", "-h"):
+        # Loaded only here: `up` and `gateway` start without the client's commands.
+        _add_admin()
+    application(args=_with_demo_number(arguments), prog_name="fleetgate")
+
+
+def _add_admin() -> None:
+    try:
+        module = import_module("gateway.command.admin")
+    except ModuleNotFoundError as error:
+        if error.name != "gateway.command.admin":
+            raise
+        return
+    application.add_typer(module.application, name="admin")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""The gateway process: reads its configuration, wires its parts together, runs until stopped."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import pwd
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sqlalchemy import select, update
+
+from gateway.api.application import make_app
+from gateway.api.devices_listener import make_devices_app
+from gateway.api.serving import devices_tls, serve_devices, serve_people
+from gateway.atomic_file import write_atomically
+from gateway.clock import Clock, test_clock_file
+from gateway.command.configuration import ConfigurationError, GatewayConfiguration, load
+from gateway.command.data_directory import DataDirectoryError, MqttLogins, read_mqtt_logins
+from gateway.command.first_start import ensure_operator
+from gateway.command.logging_setup import set_up
+from gateway.ingest.node import Node, NodeSettings
+from gateway.ingest.sender import Sender
+from gateway.ingest.session import Login
+from gateway.jobs import presence
+from gateway.jobs.housekeeping import mark_alive
+from gateway.jobs.schedule import Schedule
+from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
+from gateway.mqtt_server import acl
+from gateway.mqtt_server.acl import PROBE_LOGIN
+from gateway.mqtt_server.connection import TlsListener, UnixListener
+from gateway.mqtt_server.login_file import LoginFile, LoginFileSettings, LoginRows
+from gateway.mqtt_server.passwords import hash_password
+from gateway.mqtt_server.probe import ProbeSettings, UnsafeServer
+from gateway.mqtt_server.share_group import share_group
+from gateway.operations.registry import Site
+from gateway.storage.migrate import SchemaTooNew, migrate
+from gateway.storage.schema import mqtt_login, node
+from gateway.storage.store import Lane, Store
+from gateway.storage.transaction import Signal, Transaction
+from gateway.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that a running gateway consists of."""
+
+    configuration: GatewayConfiguration
+    keys: KeyFiles
+    site: Site
+    store: Store
+    clock: Clock
+    telemetry: Telemetry
+    node: Node
+    logins: LoginFile
+    sender: Sender
+    schedule: Schedule
+
+
+class Stop(Exception):
+    """Somebody asked the process to end."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 stopped on request, 1 failed, 2 wrong configuration."""
+    parser = argparse.ArgumentParser(prog="fleetgate gateway", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="gateway.toml")
+    options = parser.parse_args(argv)
+    try:
+        configuration = load(options.config)
+    except ConfigurationError as error:
+        print(f"fleetgate gateway: {error}", file=sys.stderr)
+        return 2
+    set_up(format_=configuration.log.format, level=configuration.log.level)
+    # The writer's thread holds the interpreter in long stretches; the loop must get its turn.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_collector()
+    code = 0
+    try:
+        asyncio.run(_run(configuration))
+    except* Stop:
+        log.info("gateway stopped")
+    except* UnsafeServer as group:
+        code = 1
+        for unsafe in group.exceptions:
+            log.error("gateway refuses to run: %s", unsafe)
+    except* _CANNOT_START as group:
+        code = 1
+        for cause in group.exceptions:
+            log.error("gateway cannot run error=%s", cause)
+    return code
+
+
+_CANNOT_START = (KeyFileError, DataDirectoryError, SchemaTooNew, OSError, ConfigurationError)
+
+
+def tune_collector() -> None:
+    """What was loaded stays; a batch makes thousands of short-lived objects and no cycles."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+async def _run(configuration: GatewayConfiguration) -> None:
+    async with AsyncExitStack() as stack:
+        parts = await _assemble(configuration, stack)
+        await _listen(parts, stack)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_until_signal(), name="signals")
+            tasks.create_task(parts.node.run(), name="mqtt")
+            tasks.create_task(parts.node.intake.run(), name="ingest")
+            tasks.create_task(parts.node.watch_presence(), name="presence")
+            tasks.create_task(parts.sender.run(), name="outbox")
+            tasks.create_task(parts.logins.run(), name="logins")
+            tasks.create_task(parts.schedule.run(), name="jobs")
+
+
+async def _until_signal() -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+    raise Stop
+
+
+async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) -> Parts:
+    keys = KeyFiles(configuration.data.keys)
+    clock = Clock(_moved_clock(configuration))
+    site = _site(configuration, keys)
+    database = _database_path(configuration)
+    await asyncio.to_thread(migrate, database)
+    store = Store(database, clock.wall_ms)
+    stack.callback(store.close)
+    await ensure_operator(store, configuration.data.admin_file)
+    # Before anything else happens: the time since the last mark was an outage.
+    await store.write(mark_alive)
+    telemetry = Telemetry(clock.wall_ms())
+    passwords = read_mqtt_logins(configuration.mqtt.logins_file)
+    logins = _login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
+    await _write_server_files(configuration, logins)
+    clock_ms = await store.read(lambda tx: presence.load_clock(tx, configuration.mqtt.node))
+    node_ = Node(
+        _node_settings(configuration, passwords, keys),
+        store,
+        clock,
+        telemetry,
+        clock_ms,
+        lambda: logins.changed(removal=True),
+    )
+    sender = Sender(
+        store,
+        clock,
+        telemetry,
+        configuration.mqtt.node,
+        site.master_key,
+        lambda: node_.session,
+    )
+    schedule = Schedule(store, clock, telemetry)
+    loop = asyncio.get_running_loop()
+    _listen_to(store, loop, Signal.OUTBOX, sender.hint)
+    _listen_to(store, loop, Signal.RECHECK, schedule.hint)
+    _listen_to(store, loop, Signal.LOGINS, lambda: logins.changed(removal=False))
+    _listen_to(store, loop, Signal.LOGIN_REMOVED, lambda: logins.changed(removal=True))
+    return Parts(
+        configuration, keys, site, store, clock, telemetry, node_, logins, sender, schedule
+    )
+
+
+def _listen_to(
+    store: Store, loop: asyncio.AbstractEventLoop, signal_: Signal, hint: Callable[[], None]
+) -> None:
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(hint)
+        except RuntimeError:
+            # The loop is closed: whoever starts next reads the table anyway.
+            log.debug("signal after the end signal=%s", signal_)
+
+    store.listen(signal_, wake)
+
+
+def _moved_clock(configuration: GatewayConfiguration) -> Path | None:
+    file = test_clock_file()
+    if file is None:
+        return None
+    if not configuration.loopback_only:
+        raise ConfigurationError(
+            "FLEETGATE_TEST_CLOCK is accepted only when everything listens on loopback"
+        )
+    log.warning("THE CLOCK IS MOVED by FLEETGATE_TEST_CLOCK, for tests only file=%s", file)
+    return file
+
+
+def _site(configuration: GatewayConfiguration, keys: KeyFiles) -> Site:
+    return Site(
+        public_url=configuration.http.url,
+        join_hosts=configuration.devices.join_hosts,
+        join_port=configuration.devices.join_port,
+        mqtt_hosts=configuration.mqtt.device_hosts,
+        mqtt_port=configuration.mqtt.device_port,
+        ca_digest=ca_digest(keys).hex(),
+        master_key=read_master_key(keys),
+        node=configuration.mqtt.node,
+        version=_version(),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("fleetgate")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _database_path(configuration: GatewayConfiguration) -> Path:
+    if configuration.database.url:
+        raise ConfigurationError("database.url: only the embedded SQLite database is served")
+    return configuration.data.directory / "fleetgate.db"
+
+
+def _node_settings(
+    configuration: GatewayConfiguration, passwords: MqttLogins, keys: KeyFiles
+) -> NodeSettings:
+    mqtt = configuration.mqtt
+    socket = mqtt.directory / mqtt.socket_name
+    listeners = (
+        UnixListener(socket),
+        TlsListener(mqtt.host, mqtt.port, keys.ca_certificate),
+    )
+    return NodeSettings(
+        mqtt.node,
+        mqtt.gateway,
+        share_group(read_master_key(keys), mqtt.node),
+        Login(socket, mqtt.login, passwords.password(mqtt.login)),
+        ProbeSettings(
+            listeners=listeners, password=passwords.password(PROBE_LOGIN), gateway=mqtt.gateway
+        ),
+    )
+
+
+def _server_owner(configuration: GatewayConfiguration) -> tuple[int, int] | None:
+    user = configuration.mqtt.server_user
+    if not user or os.geteuid() != 0:
+        return None
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _login_file(
+    configuration: GatewayConfiguration,
+    store: Store,
+    telemetry: Telemetry,
+    passwords: MqttLogins,
+    connections: Callable[[], int],
+) -> LoginFile:
+    mqtt = configuration.mqtt
+    service = [
+        (login, hash_password(passwords.password(login))) for login in (mqtt.login, PROBE_LOGIN)
+    ]
+
+    def read(tx: Transaction) -> LoginRows:
+        rows = tx.all(select(mqtt_login.c.login, mqtt_login.c.hash, mqtt_login.c.version))
+        newest = max((row.version for row in rows), default=0)
+        devices = [(row.login, row.hash) for row in rows if row.hash is not None]
+        return LoginRows(newest, [*service, *devices])
+
+    async def load_rows() -> LoginRows:
+        loaded = await store.read(read)
+        telemetry.logins_version = loaded.version
+        return loaded
+
+    async def reached(number: int) -> None:
+        telemetry.logins_written = number
+        statement = update(node).where(node.c.name == mqtt.node).values(login_version=number)
+        await store.write(lambda tx: tx.run(statement), lane=Lane.JOBS)
+
+    settings = LoginFileSettings(
+        path=mqtt.password_file,
+        pid_file=mqtt.pid_file,
+        listener=UnixListener(mqtt.directory / mqtt.socket_name),
+        owner=_server_owner(configuration),
+    )
+    return LoginFile(
+        settings, load=load_rows, reached=reached, connections=connections, clock=time.monotonic
+    )
+
+
+async def _write_server_files(configuration: GatewayConfiguration, logins: LoginFile) -> None:
+    """The access list first: the MQTT server starts when it sees the password file."""
+    text = acl.render(gateways=[configuration.mqtt.login])
+    write_atomically(configuration.mqtt.acl_file, text.encode(), owner=_server_owner(configuration))
+    await logins.write_first()
+
+
+async def _listen(parts: Parts, stack: AsyncExitStack) -> None:
+    configuration = parts.configuration
+    app = make_app(parts.store, parts.site, parts.telemetry, parts.clock, configuration)
+    people = await serve_people(app, configuration.http, configuration.data.admin_socket)
+    stack.push_async_callback(people.close)
+    devices_app = make_devices_app(
+        parts.store,
+        parts.site,
+        parts.telemetry,
+        parts.clock,
+        parts.keys.ca_certificate.read_bytes(),
+    )
+    context = devices_tls(parts.keys.server_certificate, parts.keys.server_key)
+    devices = await serve_devices(devices_app, configuration.devices, context)
+    stack.push_async_callback(devices.close)
+    log.info("gateway listens http=%d devices=%d", people.port, devices.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

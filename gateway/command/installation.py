@@ -1,0 +1,260 @@
+"""Makes everything that must lie in the data directory before the first child starts."""
+
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.atomic_file import write_atomically
+from gateway.command import configuration as gateway_toml
+from gateway.command import ports
+from gateway.command.configuration import GatewayConfiguration
+from gateway.command.data_directory import (
+    prepare_mqtt_logins,
+    read_private_json,
+    write_private_json,
+)
+from gateway.command.ports import Asked, Chosen
+from gateway.command.sections import ANY_ADDRESS
+from gateway.command.server_account import ServerAccount, choose_account, hand_over, own_files
+from gateway.mqtt_server import configuration as mosquitto_conf
+from gateway.mqtt_server.configuration import ServerSettings
+
+LISTENERS = ("http", "mqtt", "devices", "relay")
+USUAL_PORTS = {"http": 8080, "mqtt": 8883, "devices": 8884, "relay": 8885}
+LOG_FOLDER = "logs"
+FOUND_NAMES_NAME = "found-names.json"
+LOG_BYTES_MAX = 10 * 1024 * 1024
+CONNECTIONS_MAX = 20_000
+# Mosquitto's own files, and what each needs beside its connections.
+DESCRIPTORS_SPARE = 100
+MQTT_SERVER_MISSING = "Mosquitto is not installed: run  apt-get install mosquitto  (as root)"
+TEST_CLOCK_VARIABLE = "FLEETGATE_TEST_CLOCK"
+UNPRIVILEGED_PORT_FILE = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+# Documentation address: connecting a datagram socket sends nothing, it only picks a route.
+_ELSEWHERE = ("192.0.2.1", 9)
+
+
+class SetUpError(Exception):
+    """Something outside must be mended before Fleetgate can start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """The command line of `fleetgate up`."""
+
+    data: Path
+    asked: Mapping[str, Asked]
+    demo_routers: int = 0
+    ready_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """A data directory in which everything lies ready."""
+
+    configuration: GatewayConfiguration
+    configuration_file: Path
+    chosen: Mapping[str, Chosen]
+    account: ServerAccount
+    server_program: str
+    notes: tuple[str, ...]
+
+    @property
+    def data(self) -> Path:
+        return self.configuration.data.directory
+
+    @property
+    def ca_file(self) -> Path:
+        return self.configuration.data.keys / "ca.pem"
+
+    def log_file(self, name: str) -> Path:
+        return self.data / LOG_FOLDER / f"{name}.log"
+
+
+def find_server_program() -> str:
+    """Mosquitto's path; Debian puts it where only root's PATH looks."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which("mosquitto", path=path)
+    if found is None:
+        raise SetUpError(MQTT_SERVER_MISSING)
+    return found
+
+
+def prepare(options: UpOptions, avoided: set[int]) -> Installation:
+    """Everything but the processes. `avoided` are picked ports that turned out to be taken."""
+    server_program = find_server_program()
+    saved = {name: port for name, port in ports.load(options.data).items() if port not in avoided}
+    chosen: dict[str, Chosen] = {}
+    for name in LISTENERS:
+        taken = avoided | {other.port for other in chosen.values()}
+        chosen[name] = ports.choose(options.asked[name], saved, taken)
+    configuration = _configured(options.data, chosen)
+    account = choose_account(options.data, configuration.mqtt.directory)
+    mqtt = replace(configuration.mqtt, server_user=account.name)
+    configuration = replace(configuration, mqtt=mqtt)
+    gateway_toml.check(configuration)
+    check_test_clock(configuration)
+    _check_privileged_port(configuration, account)
+    _remove_stale(configuration)
+    ports.save(options.data, chosen)
+    prepare_mqtt_logins(mqtt.logins_file, mqtt.login)
+    _prepare_keys(configuration, account)
+    _write_server_configuration(configuration, account)
+    (options.data / LOG_FOLDER).mkdir(mode=0o700, exist_ok=True)
+    notes = [f"--{name}: {one.note}; using {one.port}" for name, one in chosen.items() if one.note]
+    if account.why:
+        notes.append(f"the MQTT server runs as the present user: {account.why}")
+    return Installation(
+        configuration=configuration,
+        configuration_file=gateway_toml.write_gateway_toml(configuration),
+        chosen=chosen,
+        account=account,
+        server_program=server_program,
+        notes=tuple(notes),
+    )
+
+
+def _configured(data: Path, chosen: Mapping[str, Chosen]) -> GatewayConfiguration:
+    """What the operator set in gateway.toml before, with the addresses of this start."""
+    path = data / gateway_toml.FILE_NAME
+    if path.exists():
+        before = gateway_toml.load_unchecked(path)
+    else:
+        before = gateway_toml.resolved(GatewayConfiguration(), data)
+    changed = {
+        name: replace(getattr(before, name), host=chosen[name].host, port=chosen[name].port)
+        for name in ("http", "mqtt", "devices")
+    }
+    found_before = _found_names(data)
+    found: dict[str, list[str]] = {}
+    for name in ("mqtt", "devices"):
+        section = changed[name]
+        if list(section.public_hosts) == found_before.get(name):
+            # Found by an earlier start and not set by hand: the machine may have moved since.
+            section = replace(section, public_hosts=())
+        if section.host in ANY_ADDRESS and not section.public_hosts:
+            section = replace(section, public_hosts=_own_names())
+            found[name] = list(section.public_hosts)
+        changed[name] = section
+    write_private_json(data / FOUND_NAMES_NAME, found)
+    return replace(before, **changed)
+
+
+def _found_names(data: Path) -> dict[str, object]:
+    path = data / FOUND_NAMES_NAME
+    return read_private_json(path) if path.exists() else {}
+
+
+def _own_names() -> tuple[str, ...]:
+    """How devices may find a machine that listens on every address: its address and its name."""
+    names = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        try:
+            route.connect(_ELSEWHERE)
+            names.append(route.getsockname()[0])
+        except OSError:
+            pass  # no network at all; the name must do
+    return tuple(dict.fromkeys([*names, socket.gethostname()]))
+
+
+def check_test_clock(configuration: GatewayConfiguration) -> None:
+    """A moved clock spends or withholds credits, so it is for tests on one machine only."""
+    if os.environ.get(TEST_CLOCK_VARIABLE) and not configuration.loopback_only:
+        raise SetUpError(f"{TEST_CLOCK_VARIABLE} is accepted only when everything is on loopback")
+
+
+def _check_privileged_port(configuration: GatewayConfiguration, account: ServerAccount) -> None:
+    """Mosquitto 2 gives up root's rights before it binds, so its user must be allowed the port."""
+    first = int(UNPRIVILEGED_PORT_FILE.read_text())
+    port = configuration.mqtt.port
+    if account.ids and port < first:
+        raise SetUpError(
+            f"--mqtt port {port}: the MQTT server runs as {account.name}, which may bind no port"
+            f" below {first}: choose a higher one, or run"
+            f"  sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+        )
+
+
+def _remove_stale(configuration: GatewayConfiguration) -> None:
+    """Mosquitto starts only beside files that the gateway has written at this start."""
+    mqtt = configuration.mqtt
+    for path in (
+        mqtt.password_file,
+        mqtt.acl_file,
+        mqtt.pid_file,
+        mqtt.directory / mqtt.socket_name,
+    ):
+        path.unlink(missing_ok=True)
+    configuration.data.admin_socket.unlink(missing_ok=True)
+
+
+def _prepare_keys(configuration: GatewayConfiguration, account: ServerAccount) -> None:
+    # Loaded here: it takes 0.1 s, and a wrong option should be told before.
+    from gateway.join.ca import prepare_keys
+
+    names = [
+        *configuration.devices.join_hosts,
+        *configuration.mqtt.device_hosts,
+    ]
+    keys = prepare_keys(configuration.data.keys, names, datetime.now(UTC))
+    folder = configuration.mqtt.directory
+    # The server's user must not even see master.key, so it gets copies of its own pair.
+    hand_over(keys.server_key, folder / mosquitto_conf.KEY_NAME, account)
+    hand_over(keys.server_certificate, folder / mosquitto_conf.CERTIFICATE_NAME, account)
+
+
+def _write_server_configuration(
+    configuration: GatewayConfiguration, account: ServerAccount
+) -> None:
+    mqtt = configuration.mqtt
+    descriptors = _raise_descriptors()
+    settings = ServerSettings(
+        tls_host=mqtt.host,
+        tls_port=mqtt.port,
+        socket_name=mqtt.socket_name,
+        password_name=mqtt.password_name,
+        acl_name=mqtt.acl_name,
+        pid_name=mqtt.pid_name,
+        # Started as root without a user of its own, Mosquitto would take `mosquitto` by itself.
+        user=account.name or ("root" if os.geteuid() == 0 else ""),
+        connections_max=max(1, min(CONNECTIONS_MAX, descriptors - DESCRIPTORS_SPARE)),
+    )
+    path = mqtt.directory / mosquitto_conf.CONFIGURATION_NAME
+    write_atomically(path, mosquitto_conf.render(settings).encode(), owner=account.ids)
+    if account.ids:
+        own_files(mqtt.directory, account.ids)
+
+
+def _raise_descriptors() -> int:
+    """As many open files as this user may have, for the children too; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return CONNECTIONS_MAX + DESCRIPTORS_SPARE if hard == resource.RLIM_INFINITY else hard
+
+
+def trim_log(path: Path) -> None:
+    """Keeps a log below its limit with one older part; writers append, so they just go on."""
+    try:
+        if path.stat().st_size <= LOG_BYTES_MAX:
+            return
+    except FileNotFoundError:
+        return
+    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+    os.truncate(path, 0)
+
+
+def log_tail(path: Path, *, lines_max: int = 8, bytes_max: int = 8192) -> list[str]:
+    """The last lines of a child's log, for the one who sees that it did not start."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - bytes_max))
+            text = file.read(bytes_max).decode(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-lines_max:]

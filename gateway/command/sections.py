@@ -1,0 +1,189 @@
+"""The sections of gateway.toml: one frozen type each, with the meaning of every key."""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+ANY_ADDRESS = {
+    "0.0.0.0": "127.0.0.1",  # noqa: S104 - compared, not bound
+    "::": "::1",
+}
+
+
+def reachable(host: str) -> str:
+    """Where a program on this machine finds a listener of this host."""
+    return ANY_ADDRESS.get(host, host)
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands in a URL."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSection:
+    """Where things lie. Relative paths of the whole file are relative to `directory`."""
+
+    directory: Annotated[Path, "Data directory. Relative: to the folder of this file."] = Path()
+    keys: Annotated[Path, "Folder of master.key and the own CA; part of every backup."] = Path(
+        "keys"
+    )
+    admin_file: Annotated[
+        Path, "Made at first start: e-mail, password and token of the first operator."
+    ] = Path("admin.json")
+    admin_socket: Annotated[Path, "Unix socket on which the API answers `fleetgate admin`."] = Path(
+        "admin.sock"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSection:
+    """Pages and API for people."""
+
+    host: Annotated[str, "Address to listen on."] = "127.0.0.1"
+    port: Annotated[int, "Port to listen on; 0 takes any free one."] = 8080
+    certificate_file: Annotated[
+        Path | None, "PEM chain. Off loopback it is required unless behind_proxy is set."
+    ] = None
+    key_file: Annotated[Path | None, "PEM private key of the certificate, mode 0600."] = None
+    behind_proxy: Annotated[
+        bool, "A reverse proxy in front speaks TLS and sets X-Forwarded-For and -Proto."
+    ] = False
+    public_url: Annotated[
+        str,
+        "The address people type, such as https://fleet.example.org; empty: made of host and port.",
+    ] = ""
+
+    @property
+    def url(self) -> str:
+        """Where people find this installation."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        scheme = "https" if self.certificate_file else "http"
+        return f"{scheme}://{bracketed(reachable(self.host))}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicesSection:
+    """The listener where devices join and exchange files: TLS with the own CA, nothing else."""
+
+    host: Annotated[str, "Address to listen on."] = "127.0.0.1"
+    port: Annotated[int, "Port to listen on; 0 takes any free one."] = 8884
+    public_hosts: Annotated[
+        tuple[str, ...], "Up to 3 names or addresses that join strings carry; empty: host."
+    ] = ()
+    public_port: Annotated[int, "Port that join strings carry; 0: port."] = 0
+
+    @property
+    def join_hosts(self) -> tuple[str, ...]:
+        return self.public_hosts or (reachable(self.host),)
+
+    @property
+    def join_port(self) -> int:
+        return self.public_port or self.port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttSection:
+    """The MQTT server (Mosquitto) beside this gateway."""
+
+    node: Annotated[str, "Name of this MQTT server among several."] = "node-1"
+    login: Annotated[str, "This gateway's MQTT login."] = "@gateway-1"
+    logins_file: Annotated[Path, "Passwords of the gateway's login and of @probe, mode 0600."] = (
+        Path("mqtt-logins.json")
+    )
+    directory: Annotated[Path, "Mosquitto's own folder."] = Path("mosquitto")
+    socket_name: Annotated[str, "Name of its unix socket in that folder."] = "gateway.sock"
+    password_name: Annotated[str, "Name of its password file in that folder."] = "passwd"
+    acl_name: Annotated[str, "Name of its access list in that folder."] = "acl"
+    pid_name: Annotated[str, "Name of its pid file in that folder."] = "mosquitto.pid"
+    server_user: Annotated[
+        str, "Unix user that Mosquitto runs as and that owns those files; empty: the gateway's own."
+    ] = ""
+    host: Annotated[str, "Address of its TLS listener for devices."] = "127.0.0.1"
+    port: Annotated[int, "Port of its TLS listener for devices."] = 8883
+    public_hosts: Annotated[
+        tuple[str, ...], "Up to 3 names or addresses that devices connect to; empty: host."
+    ] = ()
+    public_port: Annotated[int, "Port that devices connect to; 0: port."] = 0
+
+    @property
+    def gateway(self) -> str:
+        """This gateway's name, as it stands in `fg1/probe/<gateway>`."""
+        return self.login.removeprefix("@")
+
+    @property
+    def password_file(self) -> Path:
+        return self.directory / self.password_name
+
+    @property
+    def acl_file(self) -> Path:
+        return self.directory / self.acl_name
+
+    @property
+    def pid_file(self) -> Path:
+        return self.directory / self.pid_name
+
+    @property
+    def device_hosts(self) -> tuple[str, ...]:
+        return self.public_hosts or (reachable(self.host),)
+
+    @property
+    def device_port(self) -> int:
+        return self.public_port or self.port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSection:
+    """The store."""
+
+    url: Annotated[
+        str,
+        "SQLAlchemy URL without a password; empty: SQLite file fleetgate.db in the data directory.",
+    ] = ""
+    password_file: Annotated[Path | None, "File that holds the database's password."] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSection:
+    """What the gateway says on standard error."""
+
+    format: Annotated[str, "`text` (key=value) or `json` (one object a line)."] = "text"
+    level: Annotated[str, "`debug`, `info`, `warning` or `error`."] = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfiguration:
+    """The whole of gateway.toml, checked, with absolute paths."""
+
+    data: DataSection = field(default_factory=DataSection)
+    http: HttpSection = field(default_factory=HttpSection)
+    devices: DevicesSection = field(default_factory=DevicesSection)
+    mqtt: MqttSection = field(default_factory=MqttSection)
+    database: DatabaseSection = field(default_factory=DatabaseSection)
+    log: LogSection = field(default_factory=LogSection)
+
+    sections: ClassVar[dict[str, type]] = {
+        "data": DataSection,
+        "http": HttpSection,
+        "devices": DevicesSection,
+        "mqtt": MqttSection,
+        "database": DatabaseSection,
+        "log": LogSection,
+    }
+
+    @property
+    def loopback_only(self) -> bool:
+        hosts = (self.http.host, self.devices.host, self.mqtt.host)
+        return all(is_loopback(host) for host in hosts)

@@ -1,0 +1,94 @@
+"""Prints answers of the API for people: lists as tables, one thing as names and values."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_ELSEWHERE = 200  # into a file or a pipe nothing is folded
+COLUMNS_MAX = 9
+# What of a long object is worth a column, by noun.
+COLUMNS = {
+    "devices": "serial name company_id presence.state service.state service.reason "
+    "service.days_left presence.last_heard_at",
+    "companies": "id name parent_id plan use_parent_credits suspended.reason created_at",
+    "ledger": "at kind days serial sentence",
+    "members": "id person_id email name role",
+}
+
+
+def print_answer(noun: str, content: Any) -> None:
+    """One answer, on standard output."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH_ELSEWHERE)
+    if isinstance(content, dict) and isinstance(content.get("items"), list):
+        _print_items(console, noun, content["items"])
+        if content.get("next_cursor"):
+            console.print(
+                _cell(f"There is more: --all, or --cursor {content['next_cursor']}"), style="dim"
+            )
+    else:
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in _flat(content).items():
+            table.add_row(_cell(name), _cell(value))
+        console.print(table)
+
+
+def _print_items(console: Console, noun: str, items: list[dict[str, Any]]) -> None:
+    if not items:
+        console.print("Nothing to show.", style="dim")
+        return
+    rows = [_flat(item) for item in items]
+    wanted = COLUMNS.get(noun, "").split()
+    columns = [name for name in wanted if any(name in row for row in rows)]
+    if not columns:
+        plain = [name for name, value in rows[0].items() if not isinstance(value, list | dict)]
+        columns = plain[:COLUMNS_MAX]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        number = all(isinstance(row.get(name), int) for row in rows)
+        # Headings are the last word, unless two would be the same.
+        last = name.rpartition(".")[2]
+        unique = sum(other.rpartition(".")[2] == last for other in columns) == 1
+        heading = last if unique and "." not in name else name.replace(".", " ")
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    console.print(table)
+
+
+def _flat(content: Any, before: str = "") -> dict[str, Any]:
+    """Objects inside objects by dotted names; lists and empty objects as they are."""
+    if not isinstance(content, dict):
+        return {before or "answer": content}
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        dotted = f"{before}.{name}" if before else str(name)
+        if isinstance(value, dict) and value:
+            found |= _flat(value, dotted)
+        else:
+            found[dotted] = value
+    return found
+
+
+def _cell(value: Any) -> Text:
+    """As plain text: names come from people and devices, and must not steer a terminal."""
+    if value is None or value in ([], {}):
+        text = "–"
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, list):
+        text = ", ".join(_words(item) for item in value)
+    else:
+        text = str(value)
+    return Text("".join(c if c.isprintable() else "�" for c in text))
+
+
+def _words(item: Any) -> str:
+    if isinstance(item, dict):
+        return " ".join(f"{name}={value}" for name, value in item.items())
+    return str(item)

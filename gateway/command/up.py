@@ -1,0 +1,359 @@
+"""`fleetgate up`: the whole server side on one machine, in the foreground, until Ctrl-C."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gateway
+from gateway.command import demo
+from gateway.command.configuration import ConfigurationError, reachable
+from gateway.command.data_directory import (
+    DataDirectoryError,
+    Lock,
+    acquire,
+    read_private_json,
+    write_private_json,
+)
+from gateway.command.installation import (
+    TEST_CLOCK_VARIABLE,
+    Installation,
+    SetUpError,
+    UpOptions,
+    find_server_program,
+    log_tail,
+    prepare,
+    trim_log,
+)
+from gateway.command.local_api import ApiRefused, ApiUnreachable, LocalApi
+from gateway.command.ports import AddressRefused, is_free
+from gateway.command.supervisor import Child, ChildSpec, Supervisor
+from gateway.mqtt_server.configuration import CONFIGURATION_NAME, UnsafeConfiguration
+
+log = logging.getLogger(__name__)
+
+READY_S_MAX = 60.0
+LOOK_S = 0.02
+ATTEMPTS_MAX = 5
+FAILURES_MAX = 2
+LOG_LOOK_S = 60.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StartFailed(Exception):
+    """A child ended, or did not become ready, before everything ran."""
+
+    def __init__(self, child: str, reason: str) -> None:
+        super().__init__(f"{child}: {reason}")
+        self.child = child
+
+
+def run(options: UpOptions) -> int:
+    """The exit code: 0 after a clean stop, 1 when it could not start."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s", stream=sys.stderr
+    )
+    os.umask(0o077)  # for the children too: what they make in the data directory is private
+    try:
+        find_server_program()  # asked first: nothing is made on a machine that lacks it
+        options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = acquire(options.data)
+    except (SetUpError, DataDirectoryError, OSError) as error:
+        return _failed(str(error))
+    try:
+        if options.ready_file is not None:
+            options.ready_file.parent.mkdir(parents=True, exist_ok=True)
+        _remove(options.ready_file)
+        return asyncio.run(_run_until_stopped(options, lock))
+    except (
+        SetUpError,
+        DataDirectoryError,
+        ConfigurationError,
+        UnsafeConfiguration,
+        AddressRefused,
+        OSError,
+    ) as error:
+        return _failed(str(error))
+    finally:
+        _remove(options.ready_file)
+        lock.release()
+
+
+def _failed(reason: str) -> int:
+    print(f"fleetgate up: {reason}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _remove(path: Path | None) -> None:
+    if path is not None:
+        path.unlink(missing_ok=True)
+
+
+async def _run_until_stopped(options: UpOptions, lock: Lock) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asked_to_stop = False
+
+    def stop() -> None:
+        nonlocal asked_to_stop
+        if not asked_to_stop:  # a second Ctrl-C must not cut the clean stop short
+            asked_to_stop = True
+            _say("Stopping …")
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        return await _attempts(options, lock)
+    except asyncio.CancelledError:
+        if not asked_to_stop:
+            raise
+        return 0
+
+
+async def _attempts(options: UpOptions, lock: Lock) -> int:
+    """Starts again where a picked port was taken by somebody else between picking and use."""
+    avoided: set[int] = set()
+    failures = 0
+    for _ in range(ATTEMPTS_MAX):
+        installation = _prepare(options, avoided)
+        try:
+            await _serve(options, installation, lock)
+        except StartFailed as error:
+            busy = _busy_ports(options, installation)
+            avoided |= busy
+            failures += not busy
+            _say(f"Could not start {error}")
+            for line in log_tail(installation.log_file(error.child)):
+                _say(f"    {line}")
+            if failures >= FAILURES_MAX:
+                break
+            _say("Trying again with other ports …" if busy else "Trying again …")
+    return _failed("gave up")
+
+
+def _prepare(options: UpOptions, avoided: set[int]) -> Installation:
+    if os.environ.get(TEST_CLOCK_VARIABLE):
+        _say(f"WARNING: {TEST_CLOCK_VARIABLE} is set: ALL CLOCKS ARE MOVED, for tests only.")
+    installation = prepare(options, avoided)
+    for note in installation.notes:
+        _say(f"Note: {note}")
+    return installation
+
+
+def _busy_ports(options: UpOptions, installation: Installation) -> set[int]:
+    """Picked ports that somebody else holds now; for one that was asked for, AddressRefused."""
+    busy = set()
+    for name, chosen in installation.chosen.items():
+        asked = options.asked[name]
+        if is_free(asked, chosen.port):
+            continue
+        if not chosen.picked:
+            raise AddressRefused(f"{asked.flag} {chosen.host}:{chosen.port}: address in use")
+        busy.add(chosen.port)
+    return busy
+
+
+@dataclass(slots=True)
+class _Running:
+    """What runs now, and the ready file that says so."""
+
+    options: UpOptions
+    installation: Installation
+    children: dict[str, Child] = field(default_factory=dict)
+    ready: bool = False
+
+    def changed(self) -> None:
+        """Called at every start and end of a child."""
+        if self.ready and self.options.ready_file is not None:
+            pids = {name: self._pid(name) for name in ("gateway", "mosquitto", "relay")}
+            if None not in (pids["gateway"], pids["mosquitto"]):
+                # Between two processes the file keeps the old pid: readers always find numbers.
+                self._write(self.options.ready_file, pids)
+
+    def _write(self, path: Path, pids: dict[str, int | None]) -> None:
+        try:
+            write_private_json(path, self._content(pids))
+        except (OSError, DataDirectoryError) as error:
+            # Not worth stopping what runs.
+            log.error("ready file not written path=%s error=%s", path, error)
+
+    def _pid(self, name: str) -> int | None:
+        child = self.children.get(name)
+        return child.pid if child else None
+
+    def _content(self, pids: dict[str, int | None]) -> dict[str, object]:
+        configuration = self.installation.configuration
+        admin = read_private_json(configuration.data.admin_file)
+        return {
+            "http_url": configuration.http.url,
+            "mqtt_host": reachable(configuration.mqtt.host),
+            "mqtt_port": configuration.mqtt.port,
+            "devices_host": reachable(configuration.devices.host),
+            "devices_port": configuration.devices.port,
+            "relay_host": None,
+            "relay_port": None,
+            "ca_file": str(self.installation.ca_file),
+            **{key: admin.get(key) for key in ("admin_email", "admin_password", "admin_token")},
+            "pids": pids,
+        }
+
+
+async def _serve(options: UpOptions, installation: Installation, lock: Lock) -> None:
+    """Runs until cancelled; raises StartFailed while not everything has run once."""
+    running = _Running(options, installation)
+    began_s = time.monotonic()
+    async with Supervisor(
+        clock=time.monotonic, changed=running.changed, held=(lock.descriptor,)
+    ) as supervisor:
+        await _start_servers(supervisor, running)
+        _say(f"Servers ready after {time.monotonic() - began_s:.1f} s")
+        online = await _start_demo(supervisor, running) if options.demo_routers else None
+        running.ready = True
+        running.changed()
+        _welcome(running, online)
+        await _keep_logs_short(running)
+
+
+async def _start_servers(supervisor: Supervisor, running: _Running) -> None:
+    configuration = running.installation.configuration
+    _say("Starting the gateway …")
+    running.children["gateway"] = supervisor.start(_gateway(running.installation))
+    children = list(running.children.values())
+
+    async def logins_written() -> bool:
+        mqtt = configuration.mqtt
+        return mqtt.password_file.exists() and mqtt.acl_file.exists()
+
+    await _until(logins_written, children, "has not written the MQTT logins")
+    _say("Starting the MQTT server …")
+    running.children["mosquitto"] = supervisor.start(_mqtt_server(running.installation))
+    children = list(running.children.values())
+    api = LocalApi(configuration.data.admin_socket)
+
+    async def answers() -> bool:
+        try:
+            return (await api.get("/readyz")).status == 200
+        except ApiUnreachable:
+            return False
+
+    await _until(answers, children, "is not ready")
+
+
+async def _until(
+    condition: Callable[[], Awaitable[bool]], children: Sequence[Child], complaint: str
+) -> None:
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            while not await condition():
+                for child in children:
+                    if child.ended.is_set():
+                        raise StartFailed(child.spec.name, "ended at its start")
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError as error:
+        raise StartFailed("gateway", f"{complaint} after {READY_S_MAX:.0f} s") from error
+
+
+def _gateway(installation: Installation) -> ChildSpec:
+    return ChildSpec(
+        name="gateway",
+        command=[
+            sys.executable,
+            "-m",
+            "gateway.command.gateway",
+            "--config",
+            str(installation.configuration_file),
+        ],
+        log_file=installation.log_file("gateway"),
+        environment=_own_packages(),
+    )
+
+
+def _own_packages() -> dict[str, str]:
+    """Children find the same source tree as this process, also when it is not installed."""
+    folder = str(Path(gateway.__file__).parents[1])
+    earlier = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{earlier}" if earlier else folder}
+
+
+def _mqtt_server(installation: Installation) -> ChildSpec:
+    return ChildSpec(
+        name="mosquitto",
+        command=[installation.server_program, "-c", CONFIGURATION_NAME],
+        log_file=installation.log_file("mosquitto"),
+        directory=installation.configuration.mqtt.directory,
+        user=installation.account.ids,
+    )
+
+
+async def _start_demo(supervisor: Supervisor, running: _Running) -> int:
+    """How many routers are online. A demo that fails leaves the servers running."""
+    routers = running.options.demo_routers
+    data = running.installation.data
+    admin = read_private_json(running.installation.configuration.data.admin_file)
+    api = LocalApi(
+        running.installation.configuration.data.admin_socket, token=str(admin["admin_token"])
+    )
+    _say(f"Starting {routers} simulated routers …")
+    try:
+        join = await demo.prepare(api, data, routers)
+    except (ApiRefused, ApiUnreachable, DataDirectoryError) as error:
+        _say(f"Warning: the demo could not be prepared: {error}")
+        return 0
+    log_file = running.installation.log_file("demo")
+    spec = demo.fleet(
+        data=data, routers=routers, join=join, log_file=log_file, environment=_own_packages()
+    )
+    running.children["demo"] = supervisor.start(spec)
+    said = 0
+
+    def seen(online: int) -> None:
+        nonlocal said
+        if online > said:
+            said = online
+            _say(f"  {online} of {routers} routers online")
+
+    online = await demo.wait_online(api, routers, seen)
+    if online < routers:
+        _say(f"Warning: only {online} of {routers} routers are online; see {log_file}")
+    return online
+
+
+def _welcome(running: _Running, online: int | None) -> None:
+    configuration = running.installation.configuration
+    admin = read_private_json(configuration.data.admin_file)
+    url = configuration.http.url
+    shown = [
+        "",
+        "Fleetgate is up.",
+        "",
+        f"  Open      {url}",
+        f"  E-mail    {admin.get('admin_email')}",
+        f"  Password  {admin.get('admin_password')}",
+        "",
+        f"  Status    {url}/status",
+        f"  API       {url}/api/docs   (token: admin_token in {configuration.data.admin_file})",
+        f"  Devices   MQTT {configuration.mqtt.device_hosts[0]}:{configuration.mqtt.device_port},"
+        f" joining {configuration.devices.join_hosts[0]}:{configuration.devices.join_port}",
+        f"  Logs      {running.installation.log_file('gateway').parent}",
+    ]
+    if online is not None:
+        shown.append(f"  Demo      {online} simulated routers are online")
+    _say("\n".join([*shown, "", "Ctrl-C stops everything.", ""]))
+
+
+async def _keep_logs_short(running: _Running) -> None:
+    while True:
+        for child in running.children.values():
+            trim_log(child.spec.log_file)
+        await asyncio.sleep(LOG_LOOK_S)

@@ -1,0 +1,1 @@
+"""Pure rules: companies, rights, ledger, periods, service, presence. Values in, values out."""

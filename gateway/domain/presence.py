@@ -1,0 +1,56 @@
+"""Presence: when a silent device becomes late and offline, on its MQTT node's clock."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+PROBE_INTERVAL_MS = 5_000
+PROBE_GAP_MS_MAX = 3 * PROBE_INTERVAL_MS  # a longer gap between probes was deafness
+LEAVE_MS = 30_000  # after a Last Will: time to come back before anybody is told
+
+
+class Presence(StrEnum):
+    """What is known of a device's connection."""
+
+    ONLINE = "online"
+    LATE = "late"
+    OFFLINE = "offline"
+    NEVER = "never"
+
+
+class Deadlines(NamedTuple):
+    """Instants on the node's clock."""
+
+    late_at: int
+    offline_at: int
+
+
+def deadlines(node_clock_ms: int, interval_s: int) -> Deadlines:
+    """After a heartbeat: late at 1.5 intervals + 15 s, offline at 3 intervals + 30 s."""
+    return Deadlines(
+        node_clock_ms + 1_500 * interval_s + 15_000, node_clock_ms + 3_000 * interval_s + 30_000
+    )
+
+
+def after_leaving(node_clock_ms: int, current: Deadlines) -> Deadlines:
+    """After a `0` that counts: offline in 30 s at the latest."""
+    offline_at = min(current.offline_at, node_clock_ms + LEAVE_MS)
+    return Deadlines(min(current.late_at, offline_at), offline_at)
+
+
+def presence(current: Deadlines, node_clock_ms: int) -> Presence:
+    """Where a device that was heard stands on its node's clock."""
+    if node_clock_ms >= current.offline_at:
+        return Presence.OFFLINE
+    return Presence.LATE if node_clock_ms >= current.late_at else Presence.ONLINE
+
+
+def advanced(clock_ms: int, last_probe_ms: int | None, probe_ms: int) -> int:
+    """The node's clock after a probe came back: it stands still while the node was deaf.
+
+    The clock counts only time between probes that reached the gateway, so that an MQTT server
+    or a gateway that was down makes no device late.
+    """
+    if last_probe_ms is None:
+        return clock_ms
+    gap_ms = probe_ms - last_probe_ms
+    return clock_ms + gap_ms if 0 < gap_ms <= PROBE_GAP_MS_MAX else clock_ms

@@ -1,0 +1,70 @@
+"""Why something is refused: a closed list, each with its HTTP status and a title."""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """What scripts may compare; `docs/api.md` lists them."""
+
+    VALIDATION = "validation"
+    SIGNED_OUT = "signed_out"
+    CREDENTIALS_WRONG = "credentials_wrong"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_LARGE = "body_too_large"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    NAME_TAKEN = "name_taken"
+    WOULD_MAKE_A_CYCLE = "would_make_a_cycle"
+    SERIAL_UNAVAILABLE = "serial_unavailable"
+    COMPANY_SUSPENDED = "company_suspended"
+    CREDITS_INSUFFICIENT = "credits_insufficient"
+    PARENT_LIMIT_REACHED = "parent_limit_reached"
+    ALREADY_ACTIVE = "already_active"
+    NOT_ACTIVE = "not_active"
+    PAYMENT_TOO_SHORT = "payment_too_short"
+    SERVICE_UNPAID = "service_unpaid"
+    NOT_JOINED = "not_joined"
+    NOTHING_WAITS = "nothing_waits"
+    CLOCK_IN_DOUBT = "clock_in_doubt"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+STATUS: dict[Code, tuple[int, str]] = {
+    Code.VALIDATION: (422, "The request does not fit"),
+    Code.SIGNED_OUT: (401, "Sign in first"),
+    Code.CREDENTIALS_WRONG: (401, "E-mail or password is wrong"),
+    Code.FORBIDDEN: (403, "Your role does not allow this"),
+    Code.NOT_FOUND: (404, "There is no such thing, or it is not yours to see"),
+    Code.METHOD_NOT_ALLOWED: (405, "This address does not take that method"),
+    Code.BODY_TOO_LARGE: (413, "The body is too large"),
+    Code.TOO_MANY_ATTEMPTS: (429, "Too many attempts; wait a little"),
+    Code.IDEMPOTENCY_CONFLICT: (409, "This Idempotency-Key was used for another request"),
+    Code.NAME_TAKEN: (409, "The name is taken"),
+    Code.WOULD_MAKE_A_CYCLE: (409, "A company cannot be moved below itself"),
+    Code.SERIAL_UNAVAILABLE: (409, "The serial is not available"),
+    Code.COMPANY_SUSPENDED: (409, "The company is suspended"),
+    Code.CREDITS_INSUFFICIENT: (409, "There are not enough credits"),
+    Code.PARENT_LIMIT_REACHED: (409, "This month's limit of credits from above is reached"),
+    Code.ALREADY_ACTIVE: (409, "The device is active already"),
+    Code.NOT_ACTIVE: (409, "The device is not active"),
+    Code.PAYMENT_TOO_SHORT: (409, "The payment would not reach beyond the grace already served"),
+    Code.SERVICE_UNPAID: (409, "The device's service is not active"),
+    Code.NOT_JOINED: (409, "The device has not joined"),
+    Code.NOTHING_WAITS: (409, "Nothing waits for release"),
+    Code.CLOCK_IN_DOUBT: (503, "The server's clock is in doubt; charges are stopped"),
+    Code.UNAVAILABLE: (503, "Try again in a moment"),
+    Code.INTERNAL: (500, "Something went wrong on our side"),
+}
+
+
+class Refused(Exception):
+    """Ends a use case without effect; handlers turn it into problem details."""
+
+    def __init__(self, code: Code, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.field = field

@@ -1,0 +1,1 @@
+"""From MQTT to the ledger: batches, one transaction each, then receipts."""

@@ -1,0 +1,369 @@
+"""One batch of messages in one transaction: runs, states, history, days, charges."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from gateway.domain.instants import HOUR_MS, MINUTE_MS, SECOND_MS
+from gateway.domain.presence import Deadlines, Presence, after_leaving, deadlines
+from gateway.domain.runs import (
+    SUPERSESSIONS_PER_HOUR_MAX,
+    RunRow,
+    Taken,
+    instant_of,
+    take,
+    wants_receipt,
+)
+from gateway.domain.service import UNSERVED_INTERVAL_S, State
+from gateway.ingest import rows
+from gateway.ingest.rows import Live, Writes
+from gateway.operations.standing import (
+    HELD_COLUMNS,
+    bring_up_to_date,
+    held_of,
+    save,
+    tell_interval,
+)
+from gateway.operations.treasury import Treasury
+from gateway.storage.schema import device, device_live
+from gateway.storage.transaction import Transaction
+from wire import topics
+from wire.commands import Answer
+from wire.heartbeat import Message, Receipt, encode_receipt
+from wire.presence import Up
+
+QUARANTINE_REASON_CHARS_MAX = 200
+_HELD = (
+    select(*HELD_COLUMNS)
+    .join(device_live, device_live.c.device_id == device.c.id)
+    .where(device.c.id == bindparam("device"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A payload that is not of its topic's form."""
+
+    topic: str
+    payload: bytes
+    reason: str
+
+
+class Incoming(NamedTuple):
+    """One message of a device, decoded as it arrived."""
+
+    serial: str
+    body: Message | Up | Answer | Unreadable
+    arrival_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for the whole batch."""
+
+    node: str
+    node_clock_ms: int
+    every: int
+    spread_s: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a committed batch did, and the receipts to send now."""
+
+    receipts: list[tuple[str, bytes]] = field(default_factory=list)
+    stored: int = 0
+    repeated: int = 0
+    lost: int = 0
+    malformed: int = 0
+    unknown: int = 0
+    ignored_fields: int = 0
+    unserved: int = 0
+
+
+class Batch:
+    """Applies messages to the rows of one transaction."""
+
+    def __init__(self, tx: Transaction, terms: Terms) -> None:
+        self._tx = tx
+        self._terms = terms
+        self._writes = Writes()
+        self._runs: dict[tuple[int, str], RunRow] = {}
+        self._due: dict[int, tuple[Live, RunRow]] = {}
+        self._treasury: Treasury | None = None
+        self._outcome = Outcome()
+
+    def run(self, batch: list[Incoming]) -> Outcome:
+        """Everything of the batch; the receipts may be sent once this is committed."""
+        lives = rows.load(self._tx, {message.serial for message in batch})
+        for message in batch:
+            body = message.body
+            live = lives.get(message.serial)
+            if live is None or not live.registered:
+                # Its login is being taken away, or the MQTT server knows more than we do.
+                self._outcome.unknown += 1
+                continue
+            if type(body) is Message:
+                self._heartbeat(live, body, message.arrival_ms)
+            elif type(body) is Up:
+                self._up(live, body, message.arrival_ms)
+            elif type(body) is Answer:
+                self._answer(live, body)
+            elif type(body) is Unreadable:
+                self._unreadable(live, body)
+        self._writes.save(self._tx, self._terms.node)
+        self._outcome.receipts = [self._receipt(live, row) for live, row in self._due.values()]
+        return self._outcome
+
+    def _answer(self, live: Live, body: Answer) -> None:
+        try:
+            result = rows.encode(body.result).decode()
+        except (ValueError, OverflowError, RecursionError) as error:
+            # JSON that Python can hold and no column can: half a surrogate pair, a huge number.
+            topic = topics.answer(live.serial)
+            self._unreadable(live, Unreadable(topic, b"", f"result: {type(error).__name__}"))
+            return
+        rows.answer(self._tx, live.id, body.id, body.outcome.value, result)
+
+    def _unreadable(self, live: Live, body: Unreadable) -> None:
+        self._writes.counts.append((0, 0, 0, 0, 1, live.id))
+        self._outcome.malformed += 1
+        reason = body.reason[:QUARANTINE_REASON_CHARS_MAX]
+        self._writes.quarantined.append((body.topic, reason, body.payload, self._tx.now_ms))
+
+    def _heartbeat(self, live: Live, message: Message, arrival_ms: int) -> None:
+        current = self._current_run(live, message.current_run)
+        row = current if message.run == message.current_run else self._past_run(live, message.run)
+        live.last_heard_at = arrival_ms
+        if current is live.run:
+            self._writes.lives[live.id] = live
+            if message.connection > current.connection:
+                # Its `up` has not come by yet: commands need this connection's nonce.
+                self._connected(live, current, message.connection, None)
+            live.interval_s = message.interval_s
+            live.late_at, live.offline_at = deadlines(self._terms.node_clock_ms, message.interval_s)
+            self._seen(live)
+        else:
+            rows.save_heard(self._tx, live.id, arrival_ms)
+        served = self._served(live)
+        taken = take(row, message)
+        if row.superseded:
+            self._writes.past_runs[row.id] = row
+        self._count(live, message, taken)
+        if served:
+            self._store(live, row, message, taken.fresh, taken.state, arrival_ms)
+        else:
+            self._outcome.unserved += 1
+        if current is live.run:
+            self._check_interval(live)
+        if wants_receipt(message, self._terms.every):
+            self._due[row.id] = (live, row)
+
+    def _count(self, live: Live, message: Message, taken: Taken) -> None:
+        counts = (taken.repeats, taken.lost, message.dropped, message.ignored_fields, 0)
+        if any(counts):
+            self._writes.counts.append((*counts, live.id))
+            self._outcome.repeated += taken.repeats
+            self._outcome.lost += taken.lost
+            self._outcome.ignored_fields += message.ignored_fields
+
+    def _current_run(self, live: Live, run: str) -> RunRow:
+        """The row of the run that the device says is its current one."""
+        if live.run is not None and live.run.run == run:
+            return live.run
+        row = self._find(live, run)
+        if row is None:
+            row = rows.add_run(self._tx, live.id, run, None)
+            self._supersede(live)
+            live.run = row
+        return row
+
+    def _past_run(self, live: Live, run: str) -> RunRow:
+        """The row of a run that is known from its samples alone, or was superseded."""
+        if live.run is not None and live.run.run == run:
+            return live.run
+        row = self._find(live, run)
+        if row is None:
+            row = rows.add_run(self._tx, live.id, run, self._tx.now_ms)
+            self._runs[live.id, run] = row
+        return row
+
+    def _find(self, live: Live, run: str) -> RunRow | None:
+        key = (live.id, run)
+        row = self._runs.get(key)
+        if row is None:
+            row = rows.find_run(self._tx, live.id, run)
+            if row is not None:
+                self._runs[key] = row
+        return row
+
+    def _supersede(self, live: Live) -> None:
+        former = live.run
+        if former is None:
+            return
+        former.superseded = True
+        self._runs[live.id, former.run] = former
+        self._writes.past_runs[former.id] = former
+        times = rows.count_supersession(self._tx, live.id, HOUR_MS)
+        if times > SUPERSESSIONS_PER_HOUR_MAX:
+            rows.set_two_places(self._tx, live.id)
+
+    def _seen(self, live: Live) -> None:
+        if live.presence != Presence.ONLINE:
+            self._writes.presences.append(
+                (live.id, live.company_id, Presence.ONLINE, live.presence, self._tx.now_ms)
+            )
+            live.presence = Presence.ONLINE.value
+
+    def _served(self, live: Live) -> bool:
+        """Whether samples are kept; what falls due is charged here and now."""
+        now_ms, today = self._tx.now_ms, self._tx.today
+        # The first heartbeat of a registration always goes the long way, which notes it.
+        if live.state == State.ACTIVE and live.first_heard_at is not None:
+            if live.period_end is None:
+                if now_ms < (live.grace_until or 0):
+                    return True
+            elif now_ms < live.period_end and live.last_day == today:
+                return True
+        row = self._tx.one(_HELD, {"device": live.id})
+        assert row is not None
+        held = held_of(row)
+        was_active = held.active
+        held.last_heard_at, held.interval_s, held.node = (
+            live.last_heard_at,
+            live.interval_s,
+            self._terms.node,
+        )
+        if self._treasury is None:
+            self._treasury = Treasury.of(self._tx)
+        bring_up_to_date(self._tx, self._treasury, held, contact=True)
+        save(self._tx, held)
+        if live.first_heard_at is None:
+            rows.set_first_heard(self._tx, live.id)
+            live.first_heard_at = now_ms
+        live.state, live.period_end, live.grace_until = (
+            held.state,
+            held.period_end,
+            held.grace_until,
+        )
+        live.payer_id = held.payer_id
+        if held.active and not was_active:
+            # In the row of the current run, whichever run this message bears.
+            assert live.run is not None
+            live.run.need_full = True
+        return held.active
+
+    def _store(
+        self,
+        live: Live,
+        row: RunRow,
+        message: Message,
+        fresh: list[Any],
+        state: list[Any],
+        arrival_ms: int,
+    ) -> None:
+        before_ms = None
+        if message.origin is not None and message.origin.offset_ms is None:
+            before_ms = rows.last_instant_before(self._tx, live.id, row.id)
+        first_state = state[0].number if state else 0
+        changes: dict[int, tuple[Any, int]] = {}
+        for sample in fresh:
+            at, time_from = instant_of(sample, message, arrival_ms, before_ms)
+            kept = rows.encode(sample.values).decode()
+            self._writes.heartbeats.append((live.id, row.id, sample.number, at, time_from, kept))
+            if row.last_at_ms is None or at > row.last_at_ms:
+                row.last_at_ms = at
+            if state and sample.number >= first_state:
+                for id_, value in sample.values.items():
+                    changes[id_] = (value, at)
+        if changes:
+            rows.keep_latest(self._tx, live, changes)
+        self._outcome.stored += len(fresh)
+        if fresh and live.last_day != self._tx.today and live.period_end is not None:
+            assert live.payer_id is not None
+            live.last_day = self._tx.today
+            self._writes.days.append((live.id, self._tx.today, live.company_id, live.payer_id))
+
+    def _check_interval(self, live: Live) -> None:
+        """A device that missed what it was told about its interval is told again."""
+        slow = live.interval_s == UNSERVED_INTERVAL_S
+        if slow == (live.state != State.ACTIVE):
+            return
+        if not rows.may_tell_again(self._tx, live.id, MINUTE_MS):
+            return
+        row = self._tx.one(_HELD, {"device": live.id})
+        assert row is not None
+        held = held_of(row)
+        held.last_heard_at, held.interval_s, held.node = (
+            live.last_heard_at,
+            live.interval_s,
+            self._terms.node,
+        )
+        tell_interval(self._tx, held)
+        save(self._tx, held)
+
+    def _connected(self, live: Live, current: RunRow, connection: int, nonce: str | None) -> None:
+        current.connection, current.introduced = connection, nonce is not None
+        self._writes.connections[live.id] = (connection, nonce)
+
+    def _up(self, live: Live, up: Up, arrival_ms: int) -> None:
+        if not up.up:
+            self._left(live, up)
+            return
+        current = self._current_run(live, up.run)
+        if current is not live.run or up.connection < current.connection:
+            return
+        self._writes.lives[live.id] = live
+        self._connected(live, current, up.connection, up.nonce)
+        live.last_heard_at = arrival_ms
+        live.late_at, live.offline_at = deadlines(self._terms.node_clock_ms, live.interval_s)
+        self._seen(live)
+
+    def _left(self, live: Live, up: Up) -> None:
+        """A Last Will, or a clean stop; it counts only for the newest connection known."""
+        current = live.run
+        if current is None or (current.run, current.connection) != (up.run, up.connection):
+            return
+        changed = live.id in self._writes.lives
+        before = (
+            Deadlines(live.late_at, live.offline_at)
+            if changed
+            else rows.deadlines_of(self._tx, live.id)
+        )
+        live.late_at, live.offline_at = after_leaving(self._terms.node_clock_ms, before)
+        if not changed:
+            rows.save_deadlines(self._tx, live.id, live.late_at, live.offline_at)
+
+    def _receipt(self, live: Live, row: RunRow) -> tuple[str, bytes]:
+        current = live.run is row
+        receipt = Receipt(
+            row.run,
+            row.settled.upto,
+            row.settled.ranges,
+            self._tx.now_ms,
+            self._terms.every,
+            current and row.need_full and live.state == State.ACTIVE,
+            current and not row.introduced,
+            self._terms.spread_s,
+        )
+        return topics.receipt(live.serial), encode_receipt(receipt)
+
+
+def take_batch(tx: Transaction, batch: list[Incoming], terms: Terms) -> Outcome:
+    """The whole batch in this transaction. Safe to run again: what is stored is a repeat."""
+    return Batch(tx, terms).run(batch)
+
+
+RECEIPT_EVERY = 4
+SPREAD_DEVICES_PER_S = 100
+SPREAD_S_MIN = 5
+
+
+def spread_s(devices: int) -> int:
+    """Over how many seconds the devices of a node come back after it was lost."""
+    return max(SPREAD_S_MIN, devices // SPREAD_DEVICES_PER_S)
+
+
+BATCH_MESSAGES_MAX = 500
+BATCH_WAIT_S = 50 / SECOND_MS

@@ -1,0 +1,302 @@
+"""Loads and saves what heartbeats change, with statements compiled once."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.domain.presence import Deadlines
+from gateway.domain.runs import RunRow
+from gateway.storage import latest_values
+from gateway.storage.transaction import Transaction
+from wire.ranges import Settled
+
+_ranges_decoder = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+encode = msgspec.json.Encoder().encode
+
+# Counters and other columns that few heartbeats change are not read here.
+_LOAD = """
+SELECT d.id, d.serial, d.company_id, d.registered, d.first_heard_at, d.state, d.period_end,
+       d.grace_until, d.payer_id, l.last_day, l.interval_s, l.presence, l.recent,
+       l.run_id, l.run, l.upto, l.ranges, l.state_seq, l.need_full, l.last_at, l.connection,
+       l.nonce IS NOT NULL
+FROM device AS d JOIN device_live AS l ON l.device_id = d.id
+WHERE d.ended_at IS NULL AND d.serial IN ({})
+"""
+_DEVICE_COLUMNS = 13
+_LATEST = "SELECT latest FROM device_latest WHERE device_id = ?"
+_SAVE_LATEST = "UPDATE device_latest SET latest = ? WHERE device_id = ?"
+_LOADED_AT_ONCE = 500
+_RUN = """
+SELECT id, run, upto, ranges, state_seq, last_at FROM run WHERE device_id = ? AND run = ?
+"""
+_ADD_RUN = """
+INSERT INTO run (device_id, run, upto, state_seq, superseded_at) VALUES (?, ?, 0, 0, ?)
+"""
+_SAVE_LIVE = """
+UPDATE device_live SET node = ?, last_heard_at = ?, last_day = ?, interval_s = ?, presence = ?,
+       late_at = ?, offline_at = ?, recent = ?, run_id = ?, run = ?, upto = ?, ranges = ?,
+       state_seq = ?, need_full = ?, last_at = ?
+WHERE device_id = ?
+"""
+_SAVE_CONNECTION = "UPDATE device_live SET connection = ?, nonce = ? WHERE device_id = ?"
+_SAVE_PAST_RUN = """
+UPDATE run SET upto = ?, ranges = ?, state_seq = ?, last_at = ?,
+       superseded_at = coalesce(superseded_at, ?)
+WHERE id = ?
+"""
+_DEADLINES = "SELECT late_at, offline_at FROM device_live WHERE device_id = ?"
+_SAVE_DEADLINES = "UPDATE device_live SET late_at = ?, offline_at = ? WHERE device_id = ?"
+_HEARD = "UPDATE device_live SET last_heard_at = ? WHERE device_id = ?"
+_COUNT = """
+UPDATE device_live SET repeats = repeats + ?, lost = lost + ?, dropped = max(dropped, ?),
+       ignored_fields = ignored_fields + ?, malformed = malformed + ?
+WHERE device_id = ?
+"""
+_SUPERSEDED = """
+UPDATE device_live SET
+       supersessions = CASE WHEN :now - supersessions_since > :window THEN 1
+                            ELSE supersessions + 1 END,
+       supersessions_since = CASE WHEN :now - supersessions_since > :window THEN :now
+                                  ELSE supersessions_since END
+WHERE device_id = :device
+RETURNING supersessions
+"""
+_TWO_PLACES = "UPDATE device_live SET two_places_at = ? WHERE device_id = ?"
+_TELL_AGAIN = "UPDATE device_live SET commanded_at = ? WHERE device_id = ? AND commanded_at <= ?"
+_SAVE_RUN = """
+UPDATE run SET upto = ?, ranges = ?, state_seq = ?, need_full = ?, nonce = ?, connection = ?,
+       superseded_at = coalesce(superseded_at, ?), last_at = ?
+WHERE id = ?
+"""
+_ADD_HEARTBEATS = (
+    "INSERT INTO heartbeat (device_id, run_id, number, at, time_from, fields)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_ADD_DAYS = (
+    "INSERT INTO monitored_day (device_id, day, company_id, payer_id) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_ADD_PRESENCE = (
+    "INSERT INTO presence_change (device_id, company_id, presence, before, at)"
+    " VALUES (?, ?, ?, ?, ?)"
+)
+_ADD_QUARANTINE = "INSERT INTO quarantine (topic, reason, payload, at) VALUES (?, ?, ?, ?)"
+_ANSWER = """
+UPDATE outbox SET answered_at = ?, outcome = ?, answer = ?
+WHERE id = ? AND device_id = ? AND answered_at IS NULL
+"""
+_FIRST_HEARD = "UPDATE device SET first_heard_at = ? WHERE id = ? AND first_heard_at IS NULL"
+_LAST_BEFORE = "SELECT max(last_at) FROM run WHERE device_id = ? AND id < ?"
+
+
+class Live:
+    """A device as one transaction holds it."""
+
+    __slots__ = (
+        "company_id",
+        "first_heard_at",
+        "grace_until",
+        "id",
+        "interval_s",
+        "last_day",
+        "last_heard_at",
+        "late_at",
+        "offline_at",
+        "payer_id",
+        "period_end",
+        "presence",
+        "recent",
+        "registered",
+        "run",
+        "serial",
+        "state",
+    )
+
+    run: RunRow | None
+    # Not read: a heartbeat sets all three.
+    last_heard_at: int
+    late_at: int
+    offline_at: int
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        (
+            self.id,
+            self.serial,
+            self.company_id,
+            self.registered,
+            self.first_heard_at,
+            self.state,
+            self.period_end,
+            self.grace_until,
+            self.payer_id,
+            self.last_day,
+            self.interval_s,
+            self.presence,
+            self.recent,
+        ) = row[:_DEVICE_COLUMNS]
+        self.run = _current_run(row[_DEVICE_COLUMNS:]) if row[_DEVICE_COLUMNS] is not None else None
+
+
+def _current_run(row: Sequence[Any]) -> RunRow:
+    id_, run, upto, ranges, state_seq, need_full, last_at, connection, introduced = row
+    settled = _settled(upto, ranges)
+    return RunRow(
+        id_, run, settled, state_seq, need_full == 1, last_at, connection, introduced == 1, False
+    )
+
+
+def _settled(upto: int, ranges: str | None) -> Settled:
+    return Settled(upto, () if ranges is None else _ranges_decoder.decode(ranges))
+
+
+def load(tx: Transaction, serials: Iterable[str]) -> dict[str, Live]:
+    """The newest tenure of each serial that is known."""
+    wanted = sorted(serials)
+    found: dict[str, Live] = {}
+    for start in range(0, len(wanted), _LOADED_AT_ONCE):
+        part = wanted[start : start + _LOADED_AT_ONCE]
+        statement = _LOAD.format(",".join("?" * len(part)))
+        for row in tx.cursor.execute(statement, part):
+            found[row[1]] = Live(row)
+    return found
+
+
+def find_run(tx: Transaction, device_id: int, run: str) -> RunRow | None:
+    """A run that is not the current one."""
+    row = tx.cursor.execute(_RUN, (device_id, run)).fetchone()
+    if row is None:
+        return None
+    id_, run, upto, ranges, state_seq, last_at = row
+    return RunRow(id_, run, _settled(upto, ranges), state_seq, False, last_at, 0, False, True)
+
+
+def add_run(tx: Transaction, device_id: int, run: str, superseded_at: int | None) -> RunRow:
+    """A run seen for the first time; with an instant, one that never was the current one."""
+    tx.cursor.execute(_ADD_RUN, (device_id, run, superseded_at))
+    id_ = tx.cursor.lastrowid
+    assert id_ is not None
+    superseded = superseded_at is not None
+    return RunRow(id_, run, Settled(), 0, not superseded, None, 0, False, superseded)
+
+
+def deadlines_of(tx: Transaction, device_id: int) -> Deadlines:
+    """When the device becomes late and offline, as stored."""
+    return Deadlines(*tx.cursor.execute(_DEADLINES, (device_id,)).fetchone())
+
+
+def save_deadlines(tx: Transaction, device_id: int, late_at: int, offline_at: int) -> None:
+    """Changes when the device becomes late and offline, and nothing else."""
+    tx.cursor.execute(_SAVE_DEADLINES, (late_at, offline_at, device_id))
+
+
+def save_heard(tx: Transaction, device_id: int, at: int) -> None:
+    """The device was heard, by a run that is not its current one."""
+    tx.cursor.execute(_HEARD, (at, device_id))
+
+
+def last_instant_before(tx: Transaction, device_id: int, run_id: int) -> int | None:
+    """The newest sample known of earlier runs."""
+    found: int | None = tx.cursor.execute(_LAST_BEFORE, (device_id, run_id)).fetchone()[0]
+    return found
+
+
+def keep_latest(tx: Transaction, live: Live, changes: latest_values.Values) -> None:
+    """The device's newest values with some replaced."""
+    live.recent, full = latest_values.changed(live.recent, changes)
+    if full:
+        (packed,) = tx.cursor.execute(_LATEST, (live.id,)).fetchone()
+        merged = latest_values.merged(packed, live.recent)
+        tx.cursor.execute(_SAVE_LATEST, (merged, live.id))
+        live.recent = latest_values.NOTHING
+
+
+def set_first_heard(tx: Transaction, device_id: int) -> None:
+    """The first heartbeat of a registration."""
+    tx.cursor.execute(_FIRST_HEARD, (tx.now_ms, device_id))
+
+
+def count_supersession(tx: Transaction, device_id: int, window_ms: int) -> int:
+    """Counts that a device's run was replaced; how often within the window."""
+    values = {"now": tx.now_ms, "window": window_ms, "device": device_id}
+    found: int = tx.cursor.execute(_SUPERSEDED, values).fetchone()[0]
+    return found
+
+
+def set_two_places(tx: Transaction, device_id: int) -> None:
+    """Its runs supersede each other: the credential is used in two places."""
+    tx.cursor.execute(_TWO_PLACES, (tx.now_ms, device_id))
+
+
+def may_tell_again(tx: Transaction, device_id: int, pause_ms: int) -> bool:
+    """Whether the device was not told within the pause; it counts as told now."""
+    values = (tx.now_ms, device_id, tx.now_ms - pause_ms)
+    return tx.cursor.execute(_TELL_AGAIN, values).rowcount == 1
+
+
+def answer(tx: Transaction, device_id: int, id_: str, outcome: str, result: str) -> None:
+    """The outcome of a command of this device."""
+    tx.cursor.execute(_ANSWER, (tx.now_ms, outcome, result, id_, device_id))
+
+
+class Writes:
+    """What a batch adds and changes, written in a few statements at its end."""
+
+    def __init__(self) -> None:
+        self.lives: dict[int, Live] = {}
+        self.past_runs: dict[int, RunRow] = {}
+        self.connections: dict[int, tuple[int, str | None]] = {}
+        self.heartbeats: list[tuple[int, int, int, int, int, str]] = []
+        self.days: list[tuple[int, int, int, int]] = []
+        self.presences: list[tuple[int, int, str, str, int]] = []
+        self.quarantined: list[tuple[str, str, bytes, int]] = []
+        self.counts: list[tuple[int, int, int, int, int, int]] = []
+
+    def save(self, tx: Transaction, node: str) -> None:
+        """Runs the statements, rows in the order of device ids."""
+        cursor = tx.cursor
+        lives = self.lives
+        cursor.executemany(_SAVE_LIVE, [_live_values(lives[id_], node) for id_ in sorted(lives)])
+        cursor.executemany(_ADD_HEARTBEATS, self.heartbeats)
+        past = [_past_values(self.past_runs[id_], tx.now_ms) for id_ in sorted(self.past_runs)]
+        connections = [(c, nonce, id_) for id_, (c, nonce) in sorted(self.connections.items())]
+        for statement, rows in (
+            (_SAVE_CONNECTION, connections),
+            (_SAVE_PAST_RUN, past),
+            (_ADD_DAYS, self.days),
+            (_ADD_PRESENCE, self.presences),
+            (_ADD_QUARANTINE, self.quarantined),
+            (_COUNT, self.counts),
+        ):
+            if rows:
+                cursor.executemany(statement, rows)
+
+
+def _live_values(live: Live, node: str) -> tuple[Any, ...]:
+    row = live.run
+    assert row is not None
+    upto, ranges = row.settled
+    return (
+        node,
+        live.last_heard_at,
+        live.last_day,
+        live.interval_s,
+        live.presence,
+        live.late_at,
+        live.offline_at,
+        live.recent,
+        row.id,
+        row.run,
+        upto,
+        encode(ranges).decode() if ranges else None,
+        row.state_seq,
+        row.need_full,
+        row.last_at_ms,
+        live.id,
+    )
+
+
+def _past_values(row: RunRow, now_ms: int) -> tuple[Any, ...]:
+    upto, ranges = row.settled
+    kept = encode(ranges).decode() if ranges else None
+    return upto, kept, row.state_seq, row.last_at_ms, now_ms, row.id

@@ -1,0 +1,1 @@
+"""Work by the clock: periods, recovery of unpaid devices, presence, housekeeping."""

@@ -1,0 +1,132 @@
+"""Periods that end, grace that ends, and unpaid devices that may be paid for now."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, or_, select
+
+from gateway.domain.instants import DAY_MS
+from gateway.domain.ledger import Kind
+from gateway.domain.service import State
+from gateway.operations.booking import EXPIRED, Booking
+from gateway.operations.standing import HELD_COLUMNS, bring_up_to_date, held_of, save
+from gateway.operations.treasury import Treasury
+from gateway.storage.schema import account, company_path, device, device_live, recheck
+from gateway.storage.transaction import Transaction
+
+DEVICES_AT_ONCE = 40  # a job's transaction lasts about 20 ms, so that heartbeats do not wait
+POOLS_AT_ONCE = 100
+
+
+def _in_order(now_ms: int) -> tuple[ColumnElement[Any], ...]:
+    """When credits do not reach for all: those that are there first, then the earliest end.
+
+    One that never had a period comes after those that lost theirs.
+    """
+    lately = device_live.c.last_heard_at >= now_ms - DAY_MS
+    ended = case((device.c.period_end.is_not(None), device.c.period_end), else_=device.c.last_end)
+    return case((lately, 0), else_=1), ended.is_(None), ended, device.c.serial
+
+
+def _held() -> Select[Any]:
+    return select(*HELD_COLUMNS).join_from(
+        device, device_live, device_live.c.device_id == device.c.id
+    )
+
+
+def _due(now_ms: int) -> ColumnElement[bool]:
+    """Over: the period, or the grace of a device that is still served in it."""
+    return and_(
+        device.c.registered,
+        or_(
+            device.c.period_end <= now_ms,
+            and_(device.c.grace_until <= now_ms, device.c.state == State.ACTIVE.value),
+        ),
+    )
+
+
+def anything_due(tx: Transaction) -> bool:
+    """Whether `settle_due` would find a device: asked each second, so it only reads."""
+    return tx.one(select(device.c.id).where(_due(tx.now_ms)).limit(1)) is not None
+
+
+def settle_due(tx: Transaction) -> int:
+    """Ends and extends periods that are over, and ends grace; how many devices were due."""
+    rows = tx.all(
+        _held().where(_due(tx.now_ms)).order_by(*_in_order(tx.now_ms)).limit(DEVICES_AT_ONCE)
+    )
+    treasury = Treasury.of(tx)
+    for row in rows:
+        held = held_of(row)
+        bring_up_to_date(tx, treasury, held, contact=False)
+        save(tx, held)
+    return len(rows)
+
+
+def next_recheck(tx: Transaction) -> tuple[int, int] | None:
+    """The company whose subtree is looked at next, and when it was queued."""
+    row = tx.one(select(recheck).order_by(recheck.c.queued_at, recheck.c.company_id).limit(1))
+    return None if row is None else (row.company_id, row.queued_at)
+
+
+def unpaid_below(tx: Transaction, company_id: int) -> list[int]:
+    """Devices of the subtree without a running period, in the order in which they are paid for."""
+    rows = tx.all(
+        select(device.c.id)
+        .join_from(device, device_live, device_live.c.device_id == device.c.id)
+        .where(
+            device.c.registered,
+            device.c.ended_at.is_(None),
+            device.c.period_end.is_(None),
+            exists().where(
+                company_path.c.ancestor_id == company_id,
+                company_path.c.descendant_id == device.c.company_id,
+            ),
+        )
+        .order_by(*_in_order(tx.now_ms))
+    )
+    return [row.id for row in rows]
+
+
+def settle_some(tx: Transaction, ids: list[int]) -> int:
+    """Brings these devices up to date; how many changed."""
+    treasury = Treasury.of(tx)
+    changed = 0
+    held_by_id = {
+        row.id: held_of(row)
+        for row in tx.all(_held().where(device.c.id.in_(ids), device.c.registered))
+    }
+    for id_ in ids:
+        held = held_by_id.get(id_)
+        if held is not None:
+            changed += bring_up_to_date(tx, treasury, held, contact=False, forced=True)
+            save(tx, held)
+    return changed
+
+
+def recheck_done(tx: Transaction, company_id: int, queued_at: int) -> None:
+    """Takes the company from the queue, unless it was queued again meanwhile."""
+    tx.run(
+        delete(recheck).where(recheck.c.company_id == company_id, recheck.c.queued_at == queued_at)
+    )
+
+
+def expire_pools(tx: Transaction) -> int:
+    """Books the expiry of lots whose last day is over; how many were booked."""
+    rows = tx.all(
+        select(account)
+        .where(account.c.kind == "pool", account.c.balance > 0, account.c.expires_day < tx.today)
+        .order_by(account.c.id)
+        .limit(POOLS_AT_ONCE)
+    )
+    treasury = Treasury.of(tx)
+    for row in rows:
+        booking = Booking(
+            tx,
+            "gateway",
+            "expired",
+            row.company_id,
+            treasury.path(row.company_id),
+            operation_id=f"{tx.operation_id}:{row.id}",
+        )
+        booking.post(Kind.EXPIRE, row.id, EXPIRED, row.balance, free=row.free)
+    return len(rows)

@@ -1,0 +1,116 @@
+"""Runs the jobs: each is a function of a transaction, repeated in small steps."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from gateway.clock import Clock
+from gateway.jobs import housekeeping, periods
+from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
+from gateway.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+ALIVE_EVERY_S = 10.0
+CLEAN_EVERY_S = 600.0
+ROUNDS_MAX = 5_000  # 200,000 devices at once; the other jobs get their turn then
+
+
+@dataclass(slots=True)
+class _Job:
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[None]]
+    due_s: float = 0.0
+
+
+class Schedule:
+    """The jobs of one gateway. Any replica may run them: each step is safe to repeat."""
+
+    def __init__(self, store: Store, clock: Clock, telemetry: Telemetry) -> None:
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._offset_ms = clock.offset_ms()
+        self._hint = asyncio.Event()
+        self._jobs = [
+            _Job("alive", ALIVE_EVERY_S, self._alive),
+            _Job("recheck", TICK_S, self._recheck),
+            _Job("periods", TICK_S, self._periods),
+            _Job("expiry", 60.0, self._expiry),
+            _Job("commands", 5.0, self._commands),
+            _Job("clean", CLEAN_EVERY_S, self._clean),
+        ]
+
+    def hint(self) -> None:
+        """A payment may have become possible."""
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Runs what is due, again and again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            for job in self._jobs:
+                if loop.time() >= job.due_s or (job.name == "recheck" and self._hint.is_set()):
+                    if job.name == "recheck":
+                        self._hint.clear()
+                    await self._run_one(job)
+                    job.due_s = loop.time() + job.every_s
+            try:
+                async with asyncio.timeout(TICK_S / 2):
+                    await self._hint.wait()
+            except TimeoutError:
+                pass  # the next round looks anyway
+
+    async def _run_one(self, job: _Job) -> None:
+        now_ms = self._clock.wall_ms()
+        try:
+            await job.run()
+        except StoreClosed:
+            raise
+        except StoreBusy:
+            log.warning("job put off, the store is busy job=%s", job.name)
+        except Exception as error:
+            # One job that fails must not stop the others; a person must look.
+            log.exception("job failed job=%s", job.name)
+            self._telemetry.failed(now_ms, f"job_{job.name}", repr(error))
+        else:
+            self._telemetry.jobs_at_ms[job.name] = now_ms
+
+    async def _alive(self) -> None:
+        offset_ms = self._clock.offset_ms()
+        lived_ms = offset_ms - self._offset_ms
+        await self._store.write(lambda tx: housekeeping.mark_alive(tx, lived_ms), lane=Lane.JOBS)
+        self._offset_ms = offset_ms
+
+    async def _periods(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            if not await self._store.read(periods.anything_due):
+                break
+            await self._store.write(periods.settle_due, lane=Lane.JOBS)
+
+    async def _recheck(self) -> None:
+        while (found := await self._store.read(periods.next_recheck)) is not None:
+            company_id, queued_at = found
+            below = partial(periods.unpaid_below, company_id=company_id)
+            ids = await self._store.read(below)
+            for start in range(0, len(ids), periods.DEVICES_AT_ONCE):
+                some = partial(
+                    periods.settle_some, ids=ids[start : start + periods.DEVICES_AT_ONCE]
+                )
+                await self._store.write(some, lane=Lane.JOBS)
+            done = partial(periods.recheck_done, company_id=company_id, queued_at=queued_at)
+            await self._store.write(done, lane=Lane.JOBS)
+
+    async def _expiry(self) -> None:
+        while await self._store.write(periods.expire_pools, lane=Lane.JOBS):
+            pass
+
+    async def _commands(self) -> None:
+        await self._store.write(housekeeping.end_old_commands, lane=Lane.JOBS)
+
+    async def _clean(self) -> None:
+        await self._store.write(housekeeping.clean, lane=Lane.JOBS)

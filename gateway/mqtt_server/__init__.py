@@ -1,0 +1,1 @@
+"""Mosquitto beside a gateway: configuration, logins, access list, proof that it is closed."""

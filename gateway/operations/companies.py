@@ -1,0 +1,313 @@
+"""Companies: the tree, its flags, suspension."""
+
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gateway.domain.instants import instant_text
+from gateway.domain.names import clean_name, name_key
+from gateway.domain.periods import GRACE_DAYS_DEFAULT, GRACE_DAYS_MAX
+from gateway.domain.refusals import Code, Refused
+from gateway.domain.rights import Right, Role, administers_above
+from gateway.operations.queueing import queue_recheck
+from gateway.operations.registry import (
+    Call,
+    Page,
+    company_number,
+    cursor_number,
+    not_found,
+    operation,
+)
+from gateway.storage.schema import company, company_path, membership, person
+from gateway.storage.transaction import AnyRow
+
+Limit = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+GraceDays = Annotated[int, msgspec.Meta(ge=0, le=GRACE_DAYS_MAX)]
+Text = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Suspension(msgspec.Struct):
+    """Why and since when a company is stopped."""
+
+    reason: str
+    since: str
+
+
+class Company(msgspec.Struct):
+    """A node of the tree."""
+
+    id: str
+    name: str
+    parent_id: str | None
+    plan: str
+    use_parent_credits: bool
+    parent_limit: int | None
+    grace_days: int
+    suspended: Suspension | None
+    reference: str
+    settings: dict[str, Any]
+    created_at: str
+
+
+class Companies(msgspec.Struct):
+    """A page of companies."""
+
+    items: list[Company]
+    next_cursor: str | None
+
+
+class ListCompanies(Page, kw_only=True):
+    """Which companies to list; all one may see without `company`."""
+
+    company: str = ""
+    q: str = ""
+
+
+class CreateCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A new company; without `parent_id` a root, which an operator makes."""
+
+    name: str
+    parent_id: str | None = None
+    use_parent_credits: bool = False
+    parent_limit: Limit | None = None
+    grace_days: GraceDays = GRACE_DAYS_DEFAULT
+    extend_unheard: bool = False
+    plan: str = "block"
+    reference: Text = ""
+    administrator_email: str = ""
+
+
+class OneCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Names a company."""
+
+    company_id: str
+
+
+class ChangeCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to change; flags about paying are changed only from above."""
+
+    company_id: str
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    reference: Text | msgspec.UnsetType = msgspec.UNSET
+    use_parent_credits: bool | msgspec.UnsetType = msgspec.UNSET
+    parent_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
+    grace_days: GraceDays | msgspec.UnsetType = msgspec.UNSET
+    extend_unheard: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+def given_values(given: msgspec.Struct, *without: str) -> dict[str, Any]:
+    """The fields that a change really names."""
+    return {
+        name: value
+        for name, value in msgspec.structs.asdict(given).items()
+        if value is not msgspec.UNSET and name not in without
+    }
+
+
+def company_row(call: Call, company_id: int) -> AnyRow:
+    """The company's row, or the answer for a missing one."""
+    row = call.tx.one(select(company).where(company.c.id == company_id))
+    if row is None:
+        raise not_found("company")
+    return row
+
+
+def show(call: Call, row: AnyRow) -> Company:
+    """The company as its viewers see it."""
+    suspended = None
+    if row.suspended_at is not None:
+        suspended = Suspension(row.suspended_reason, instant_text(row.suspended_at))
+    return Company(
+        str(row.id),
+        row.name,
+        None if row.parent_id is None else str(row.parent_id),
+        row.plan,
+        row.use_parent_credits,
+        row.parent_limit,
+        row.grace_days,
+        suspended,
+        row.reference,
+        {"extend_unheard": row.extend_unheard},
+        instant_text(row.created_at),
+    )
+
+
+def checked_name(name: str) -> str:
+    """The name as kept. Raises `Refused`."""
+    try:
+        return clean_name(name)
+    except ValueError as error:
+        raise Refused(Code.VALIDATION, f"name: {error}", field="name") from error
+
+
+@operation("companies.list", "GET", "/companies", right=Right.SEE_COMPANIES, result=Companies)
+def list_companies(call: Call, given: ListCompanies) -> Companies:
+    """Lists the companies that one may see, by id."""
+    roots = call.visible_companies(Right.SEE_COMPANIES)
+    if given.company:
+        number = company_number(given.company)
+        call.require(Right.SEE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
+        roots = (number,)
+    statement = (
+        select(company)
+        .where(
+            exists().where(
+                company_path.c.descendant_id == company.c.id, company_path.c.ancestor_id.in_(roots)
+            ),
+            company.c.id > (cursor_number(given.cursor) or 0),
+        )
+        .order_by(company.c.id)
+        .limit(given.limit + 1)
+    )
+    if given.q:
+        statement = statement.where(company.c.name_key.contains(name_key(given.q), autoescape=True))
+    rows = call.tx.all(statement)
+    items = [show(call, row) for row in rows[: given.limit]]
+    return Companies(items, items[-1].id if len(rows) > given.limit else None)
+
+
+@operation(
+    "companies.show", "GET", "/companies/{company_id}", right=Right.SEE_COMPANIES, result=Company
+)
+def show_company(call: Call, given: OneCompany) -> Company:
+    """Shows one company."""
+    number = company_number(given.company_id)
+    call.require(Right.SEE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
+    return show(call, company_row(call, number))
+
+
+@operation(
+    "companies.create",
+    "POST",
+    "/companies",
+    right=Right.MANAGE_COMPANIES,
+    result=Company,
+    status=201,
+    errors=(Code.NAME_TAKEN,),
+)
+def create_company(call: Call, given: CreateCompany) -> Company:
+    """Makes a company below another, or a root company."""
+    parent_id = None
+    if given.parent_id is None:
+        if not call.allows(Right.OPERATE):
+            raise Refused(
+                Code.FORBIDDEN, "Only an operator makes root companies; give `parent_id`."
+            )
+    else:
+        parent_id = company_number(given.parent_id, "parent_id")
+        call.require(Right.MANAGE_COMPANIES, parent_id, see=Right.SEE_COMPANIES, what="company")
+    if given.plan != "block":
+        raise Refused(Code.VALIDATION, "plan: `block` is the one there is", field="plan")
+    name = checked_name(given.name)
+    number = _insert(call, given, name, parent_id)
+    call.tx.run(insert(company_path), {"ancestor_id": number, "descendant_id": number, "depth": 0})
+    if parent_id is not None:
+        for depth, ancestor in enumerate(call.treasury.path(parent_id), 1):
+            call.tx.run(
+                insert(company_path),
+                {"ancestor_id": ancestor, "descendant_id": number, "depth": depth},
+            )
+    administrator = _administrator(call, given, root=parent_id is None)
+    if administrator is not None:
+        call.tx.run(
+            insert(membership),
+            {
+                "person_id": administrator,
+                "company_id": number,
+                "role": Role.ADMINISTRATOR.value,
+                "created_at": call.tx.now_ms,
+            },
+        )
+    return show(call, company_row(call, number))
+
+
+def _insert(call: Call, given: CreateCompany, name: str, parent_id: int | None) -> int:
+    try:
+        return call.tx.insert(
+            insert(company),
+            {
+                "parent_id": parent_id,
+                "name": name,
+                "name_key": name_key(name),
+                "plan": given.plan,
+                "use_parent_credits": given.use_parent_credits and parent_id is not None,
+                "parent_limit": given.parent_limit,
+                "grace_days": given.grace_days,
+                "extend_unheard": given.extend_unheard,
+                "reference": given.reference,
+                "created_at": call.tx.now_ms,
+            },
+        )
+    except IntegrityError as error:
+        raise name_taken(name) from error
+
+
+def name_taken(name: str) -> Refused:
+    """A sibling is called so."""
+    return Refused(
+        Code.NAME_TAKEN, f"There is a company named like {name!r} beside it.", field="name"
+    )
+
+
+def _administrator(call: Call, given: CreateCompany, *, root: bool) -> int | None:
+    if not given.administrator_email:
+        return call.principal.user_id if root else None
+    key = given.administrator_email.strip().casefold()
+    found = call.tx.scalar(select(person.c.id).where(person.c.email_key == key))
+    if found is None:
+        raise Refused(
+            Code.VALIDATION,
+            "administrator_email: nobody has an account with this address",
+            field="administrator_email",
+        )
+    return int(found)
+
+
+@operation(
+    "companies.change",
+    "PATCH",
+    "/companies/{company_id}",
+    right=Right.MANAGE_COMPANIES,
+    result=Company,
+    errors=(Code.NAME_TAKEN,),
+)
+def change_company(call: Call, given: ChangeCompany) -> Company:
+    """Changes a company's name, reference and, from above, what decides about paying."""
+    number = company_number(given.company_id)
+    call.require(Right.SEE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
+    values = given_values(given, "company_id")
+    paying = values.keys() & {"use_parent_credits", "parent_limit", "grace_days", "extend_unheard"}
+    if paying:
+        require_above(call, number, f"`{min(paying)}`")
+    if values.keys() - paying:
+        call.require(Right.MANAGE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
+    row = company_row(call, number)
+    if values.get("use_parent_credits") and row.parent_id is None:
+        raise Refused(
+            Code.VALIDATION,
+            "use_parent_credits: a root company has no parent",
+            field="use_parent_credits",
+        )
+    if "name" in values:
+        values["name"] = checked_name(str(values["name"]))
+        values["name_key"] = name_key(str(values["name"]))
+    if values:
+        try:
+            call.tx.run(update(company).where(company.c.id == number).values(**values))
+        except IntegrityError as error:
+            raise name_taken(str(values["name"])) from error
+    if paying:
+        queue_recheck(call.tx, number)
+    return show(call, company_row(call, number))
+
+
+def require_above(call: Call, company_id: int, what: str) -> None:
+    """Whoever pays decides: refuses whoever is not administrator strictly above."""
+    if not administers_above(call.principal, call.treasury.path(company_id), company_id):
+        raise Refused(
+            Code.FORBIDDEN,
+            f"{what} is changed by an administrator above the company; "
+            "of a root company by an operator.",
+        )

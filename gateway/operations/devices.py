@@ -1,0 +1,321 @@
+"""Devices as people see them: listing, showing, changing what they are called."""
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gateway.domain.instants import DAY_MS, instant_text
+from gateway.domain.names import name_key
+from gateway.domain.refusals import Code, Refused
+from gateway.domain.rights import Right
+from gateway.operations.companies import given_values
+from gateway.operations.registry import Call, Page, company_number, not_found, operation
+from gateway.operations.seeing import Upwards
+from gateway.operations.standing import HELD_COLUMNS as STANDING
+from gateway.operations.standing import bring_up_to_date, held_of, save
+from gateway.storage import latest_values
+from gateway.storage.schema import (
+    company_path,
+    device,
+    device_latest,
+    device_live,
+    enrolment,
+)
+from gateway.storage.transaction import AnyRow
+from wire.fields import BY_ID
+from wire.serials import is_serial
+
+_MAC = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
+ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+TAGS_MAX = 20
+
+Short = Annotated[str, msgspec.Meta(max_length=200)]
+Long = Annotated[str, msgspec.Meta(max_length=4_000)]
+Tags = Annotated[
+    list[Annotated[str, msgspec.Meta(max_length=40)]], msgspec.Meta(max_length=TAGS_MAX)
+]
+
+
+class ServiceShown(msgspec.Struct):
+    """Whether a device is served, why, and until when it is paid."""
+
+    state: str
+    reason: str
+    paid_until: str | None
+    days_left: int
+    payer_company_id: str | None
+
+
+class PresenceShown(msgspec.Struct):
+    """Whether a device is connected, and when it was last heard."""
+
+    state: str
+    last_heard_at: str | None
+
+
+class ValueShown(msgspec.Struct):
+    """The newest value of a field, and when it was read."""
+
+    value: Any
+    at: str
+
+
+class Counters(msgspec.Struct):
+    """What happened to a device's samples; nothing of it is silent."""
+
+    repeats: int
+    lost: int
+    dropped: int
+    ignored_fields: int
+    malformed: int
+
+
+class Device(msgspec.Struct):
+    """A router."""
+
+    serial: str
+    alias: str | None
+    name: str
+    company_id: str
+    mac: str | None
+    tags: list[str]
+    notes: str
+    reference: str
+    auto_extend: bool
+    registered_at: str
+    joined_at: str | None
+    service: ServiceShown
+    presence: PresenceShown
+    latest: dict[str, ValueShown]
+    counters: Counters
+    alerts: list[str]
+
+
+class Devices(msgspec.Struct):
+    """A page of devices, by serial."""
+
+    items: list[Device]
+    next_cursor: str | None
+
+
+class ListDevices(Page, kw_only=True):
+    """Which devices: of a company, with or without those below; by state, presence or text."""
+
+    company: str = ""
+    descendants: bool = True
+    q: str = ""
+    state: str = ""
+    presence: str = ""
+
+
+class OneDevice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Names a device."""
+
+    serial: str
+
+
+class ChangeDevice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to change."""
+
+    serial: str
+    alias: str | msgspec.UnsetType | None = msgspec.UNSET
+    name: Short | msgspec.UnsetType = msgspec.UNSET
+    mac: str | msgspec.UnsetType | None = msgspec.UNSET
+    tags: Tags | msgspec.UnsetType = msgspec.UNSET
+    notes: Long | msgspec.UnsetType = msgspec.UNSET
+    reference: Short | msgspec.UnsetType = msgspec.UNSET
+    auto_extend: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+def rows() -> Select[Any]:
+    """Registered devices with what is known of them now."""
+    waits = exists().where(enrolment.c.device_id == device.c.id, enrolment.c.state == "waiting")
+    return (
+        select(device, device_live, device_latest.c.latest, waits.label("waits"))
+        .join(device_live, device_live.c.device_id == device.c.id)
+        .join(device_latest, device_latest.c.device_id == device.c.id)
+        .where(device.c.registered, device.c.ended_at.is_(None))
+    )
+
+
+def find(call: Call, serial: str, right: Right) -> AnyRow:
+    """The registered device, if the caller has the right in its company. Raises `Refused`."""
+    row = call.tx.one(rows().where(device.c.serial == serial)) if is_serial(serial) else None
+    if row is None:
+        call.allows(right)
+        raise not_found("device")
+    call.require(right, row.company_id, see=Right.SEE_DEVICES, what="device")
+    return row
+
+
+class Shown:
+    """Turns rows into devices as the caller may see them."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._upwards: dict[int, Upwards] = {}
+        self._history: dict[int, bool] = {}
+
+    def device(self, row: AnyRow) -> Device:
+        """The public form of one row."""
+        company_id = row.company_id
+        if company_id not in self._upwards:
+            self._upwards[company_id] = Upwards(self._call, company_id)
+            self._history[company_id] = self._call.allows(Right.SEE_HISTORY, company_id)
+        until = row.period_end if row.period_end is not None else row.grace_until
+        left = 0 if row.period_end is None else (row.period_end - self._call.tx.now_ms) // DAY_MS
+        heard = row.last_heard_at
+        return Device(
+            row.serial,
+            row.alias,
+            row.name,
+            str(company_id),
+            row.mac,
+            msgspec.json.decode(row.tags, type=list[str]),
+            row.notes,
+            row.reference,
+            row.auto_extend,
+            instant_text(row.registered_at),
+            None if row.joined_at is None else instant_text(row.joined_at),
+            ServiceShown(
+                row.state,
+                row.reason,
+                None if until is None else instant_text(until),
+                max(0, left),
+                self._upwards[company_id].company_id(row.payer_id),
+            ),
+            PresenceShown(row.presence, None if heard is None else instant_text(heard)),
+            _latest(row.latest, row.recent) if self._history[company_id] else {},
+            Counters(row.repeats, row.lost, row.dropped, row.ignored_fields, row.malformed),
+            _alerts(row),
+        )
+
+
+def _alerts(row: AnyRow) -> list[str]:
+    """What a person has to look at; a device that waits is let in by `release`."""
+    found = ["credential_in_two_places"] if row.two_places_at is not None else []
+    return [*found, "waits_for_release"] if row.waits else found
+
+
+def _latest(latest: bytes, recent: bytes) -> dict[str, ValueShown]:
+    return {
+        BY_ID[id_].name: ValueShown(value, instant_text(at))
+        for id_, (value, at) in latest_values.both(latest, recent).items()
+        if id_ in BY_ID
+    }
+
+
+def show(call: Call, serial: str) -> Device:
+    """The device as it stands now in this transaction."""
+    row = call.tx.one(rows().where(device.c.serial == serial))
+    assert row is not None
+    return Shown(call).device(row)
+
+
+@operation("devices.list", "GET", "/devices", right=Right.SEE_DEVICES, result=Devices)
+def list_devices(call: Call, given: ListDevices) -> Devices:
+    """Lists the devices that one may see, by serial."""
+    roots = call.visible_companies(Right.SEE_DEVICES)
+    if given.company:
+        number = company_number(given.company, "company")
+        call.require(Right.SEE_DEVICES, number, see=Right.SEE_DEVICES, what="company")
+        roots = (number,)
+    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
+    statement = rows().where(
+        device.c.company_id.in_(roots if given.company and not given.descendants else below)
+    )
+    if given.q:
+        statement = statement.where(
+            or_(
+                device.c.serial.contains(given.q, autoescape=True),
+                device.c.name.icontains(given.q, autoescape=True),
+                device.c.alias_key.contains(name_key(given.q), autoescape=True),
+            )
+        )
+    if given.state:
+        statement = statement.where(device.c.state == given.state)
+    if given.presence:
+        statement = statement.where(device_live.c.presence == given.presence)
+    if given.cursor:
+        statement = statement.where(device.c.serial > given.cursor)
+    found = call.tx.all(statement.order_by(device.c.serial).limit(given.limit + 1))
+    shown = Shown(call)
+    items = [shown.device(row) for row in found[: given.limit]]
+    return Devices(items, items[-1].serial if len(found) > given.limit else None)
+
+
+@operation("devices.show", "GET", "/devices/{serial}", right=Right.SEE_DEVICES, result=Device)
+def show_device(call: Call, given: OneDevice) -> Device:
+    """Shows one device with its service, presence and newest values."""
+    return Shown(call).device(find(call, given.serial, Right.SEE_DEVICES))
+
+
+@operation(
+    "devices.change",
+    "PATCH",
+    "/devices/{serial}",
+    right=Right.MANAGE_DEVICES,
+    result=Device,
+    errors=(Code.NAME_TAKEN,),
+)
+def change_device(call: Call, given: ChangeDevice) -> Device:
+    """Changes what a device is called, its notes, and whether it is extended by itself."""
+    row = find(call, given.serial, Right.MANAGE_DEVICES)
+    values = described(given_values(given, "serial"))
+    if values:
+        try:
+            call.tx.run(update(device).where(device.c.id == row.id).values(**values))
+        except IntegrityError as error:
+            raise alias_taken() from error
+    if "auto_extend" in values:
+        held = held_of(one_standing(call, row.id))
+        if bring_up_to_date(call.tx, call.treasury, held, contact=False, forced=True):
+            save(call.tx, held)
+    return show(call, given.serial)
+
+
+def one_standing(call: Call, device_id: int) -> AnyRow:
+    """What decides about the device's service."""
+    row = call.tx.one(
+        select(*STANDING)
+        .join(device_live, device_live.c.device_id == device.c.id)
+        .where(device.c.id == device_id)
+    )
+    assert row is not None
+    return row
+
+
+def alias_taken() -> Refused:
+    """Another device of the company is called so."""
+    return Refused(Code.NAME_TAKEN, "alias: another device of the company has it", field="alias")
+
+
+def described(values: dict[str, Any]) -> dict[str, Any]:
+    """Checked and in the form that is kept. Raises `Refused`."""
+    if values.get("alias") is not None:
+        if ALIAS.fullmatch(values["alias"]) is None:
+            raise Refused(
+                Code.VALIDATION,
+                "alias: a letter or digit, then up to 62 of a-z, 0-9, dot, dash, underscore",
+                field="alias",
+            )
+        values["alias_key"] = name_key(values["alias"])
+    elif "alias" in values:
+        values["alias_key"] = None
+    if values.get("mac") is not None:
+        values["mac"] = checked_mac(values["mac"])
+    if "tags" in values:
+        values["tags"] = msgspec.json.encode(sorted(set(values["tags"]))).decode()
+    return values
+
+
+def checked_mac(text: str) -> str:
+    """`00:1E:42:00:00:01`, from any usual form. Raises `Refused`."""
+    digits = re.sub(r"[:.-]", "", text.upper())
+    mac = ":".join(digits[index : index + 2] for index in range(0, len(digits), 2))
+    if _MAC.fullmatch(mac) is None:
+        raise Refused(Code.VALIDATION, "mac: twelve hexadecimal digits", field="mac")
+    return mac

@@ -1,0 +1,25 @@
+"""MQTT logins: the table is the truth; each change has a version that nodes report back."""
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.storage.schema import mqtt_login
+from gateway.storage.transaction import Signal, Transaction
+
+
+def set_login(tx: Transaction, login: str, password_hash: str | None) -> int:
+    """Sets or (None) removes a login; returns the version at which it is so."""
+    version = int(tx.scalar(select(func.max(mqtt_login.c.version))) or 0) + 1
+    dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(mqtt_login)
+    tx.run(
+        statement.on_conflict_do_update(
+            index_elements=["login"],
+            set_={"hash": statement.excluded.hash, "version": statement.excluded.version},
+        ),
+        {"login": login, "hash": password_hash, "version": version},
+    )
+    tx.signals |= (
+        {Signal.LOGINS, Signal.LOGIN_REMOVED} if password_hash is None else {Signal.LOGINS}
+    )
+    return version

@@ -1,0 +1,20 @@
+"""Marks a company's subtree for another look: a payment may have become possible."""
+
+from sqlalchemy.dialects import postgresql, sqlite
+
+from gateway.storage.schema import recheck
+from gateway.storage.transaction import Signal, Transaction
+
+
+def queue_recheck(tx: Transaction, company_id: int) -> None:
+    """Within a minute the devices of the company and all below are brought up to date."""
+    dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(recheck)
+    tx.run(
+        # A new instant: what is being looked at now is looked at once more.
+        statement.on_conflict_do_update(
+            index_elements=["company_id"], set_={"queued_at": statement.excluded.queued_at}
+        ),
+        {"company_id": company_id, "queued_at": tx.now_ms},
+    )
+    tx.signals.add(Signal.RECHECK)

@@ -1,0 +1,195 @@
+"""The one registry of operations: HTTP routes, CLI, OpenAPI and audit verbs are made from it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from gateway.domain.refusals import Code, Refused
+from gateway.domain.rights import Principal, Right, authorize
+from gateway.operations.treasury import Treasury
+from gateway.storage.transaction import Transaction
+
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What operations must know of the installation; made once by the composition root."""
+
+    public_url: str
+    join_hosts: tuple[str, ...]
+    join_port: int
+    mqtt_hosts: tuple[str, ...]
+    mqtt_port: int
+    ca_digest: str  # SHA-256 of the CA's DER, in hex
+    master_key: bytes
+    node: str
+    version: str
+
+
+class Call:
+    """One execution of an operation: its transaction, who asks, and what was authorised."""
+
+    __slots__ = ("_checked", "principal", "site", "treasury", "tx")
+
+    def __init__(self, tx: Transaction, principal: Principal, site: Site) -> None:
+        self.tx = tx
+        self.principal = principal
+        self.site = site
+        self.treasury = Treasury.of(tx)
+        self._checked = False
+
+    def allows(self, right: Right, company_id: int | None = None) -> bool:
+        """Whether the caller has the right in the company."""
+        self._checked = True
+        path = () if company_id is None else self.treasury.path(company_id)
+        return authorize(self.principal, right, path)
+
+    def require(self, right: Right, company_id: int, *, see: Right, what: str) -> None:
+        """Refuses unless the caller has the right in the company.
+
+        Who may not even see the thing is told that it does not exist, exactly as if it did not.
+        """
+        if self.allows(right, company_id):
+            return
+        if self.allows(see, company_id):
+            raise Refused(Code.FORBIDDEN, f"This needs the right {right.value} in the company.")
+        raise not_found(what)
+
+    def visible_companies(self, right: Right) -> tuple[int, ...]:
+        """The companies in whose subtrees the caller has the right, by membership."""
+        self._checked = True
+        return tuple(
+            company_id
+            for company_id in self.principal.memberships
+            if authorize(self.principal, right, (company_id,))
+        )
+
+    @property
+    def checked(self) -> bool:
+        """Whether the operation asked for a right; one that did not is a bug."""
+        return self._checked
+
+
+def not_found(what: str) -> Refused:
+    """The same answer for what is missing and for what is somebody else's."""
+    return Refused(Code.NOT_FOUND, f"There is no such {what}, or it is not yours to see.")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One use case as the outside sees it."""
+
+    name: str  # noun.verb: the CLI says `fleetgate admin noun verb`
+    summary: str
+    method: Method
+    path: str  # below /api/v1, with {field} for parts of the input
+    right: Right
+    function: Callable[[Call, Any], Any]
+    input: type[msgspec.Struct]
+    result: type[Any]
+    status: int
+    errors: tuple[Code, ...]
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET"
+
+    @property
+    def path_fields(self) -> tuple[str, ...]:
+        """Input fields that stand in the path."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+
+_operations: dict[str, Operation] = {}
+
+
+def operation(
+    name: str,
+    method: Method,
+    path: str,
+    *,
+    right: Right,
+    result: type[Any],
+    status: int = 200,
+    errors: tuple[Code, ...] = (),
+) -> Callable[[Callable[[Call, Any], Any]], Callable[[Call, Any], Any]]:
+    """Registers a use case; its docstring's first line is its summary, its second parameter's
+    annotation its input."""
+
+    def register(function: Callable[[Call, Any], Any]) -> Callable[[Call, Any], Any]:
+        assert name not in _operations, name
+        assert function.__doc__, name
+        annotations = [value for key, value in function.__annotations__.items() if key != "return"]
+        _operations[name] = Operation(
+            name,
+            function.__doc__.splitlines()[0].rstrip("."),
+            method,
+            path,
+            right,
+            function,
+            annotations[1],
+            result,
+            status,
+            errors,
+        )
+        return function
+
+    return register
+
+
+def operations() -> Iterator[Operation]:
+    """Every registered operation, in order of registration."""
+    yield from _operations.values()
+
+
+def execute(tx: Transaction, op: Operation, principal: Principal, site: Site, given: Any) -> Any:
+    """Runs one operation for one caller: first the right, then the use case.
+
+    Raises `Refused`.
+    """
+    call = Call(tx, principal, site)
+    if op.right in (Right.PUBLIC, Right.SIGNED_IN, Right.OPERATE):
+        if not call.allows(op.right):
+            raise _denied(principal, op.right)
+    elif principal.user_id is None and not principal.internal:
+        raise _denied(principal, op.right)
+    result = op.function(call, given)
+    assert call.checked, f"{op.name} did not ask whether the caller may"
+    return result
+
+
+def _denied(principal: Principal, right: Right) -> Refused:
+    if principal.user_id is None:
+        return Refused(Code.SIGNED_OUT, "Sign in, or send `Authorization: Bearer …`.")
+    return Refused(Code.FORBIDDEN, f"This needs the right {right.value}.")
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """What every list takes."""
+
+    limit: int = 100
+    cursor: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= 500:
+            raise ValueError("limit: from 1 to 500")
+
+
+def cursor_number(text: str) -> int | None:
+    """The position that a cursor names; None for the beginning. Raises `Refused`."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Refused(Code.VALIDATION, "cursor: not one that a list gave out", field="cursor")
+    return int(text)
+
+
+def company_number(text: str, field: str = "company_id") -> int:
+    """The inner id of a company, or the answer for a missing one. Raises `Refused`."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise not_found("company")
+    return int(text)

@@ -1,0 +1,1 @@
+"""People: sign-in, passwords, API tokens, and who a request comes from."""

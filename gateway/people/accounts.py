@@ -1,0 +1,95 @@
+"""Accounts of people: found by e-mail, made, and given API tokens."""
+
+import unicodedata
+from typing import NamedTuple
+
+from sqlalchemy import insert, select
+
+from gateway.domain.instants import DAY_MS
+from gateway.people.tokens import hash_token, new_api_token
+from gateway.storage.schema import api_token, person
+from gateway.storage.transaction import Transaction
+
+EMAIL_CHARS_MAX = 254
+TOKEN_LIFETIME_MS = 3_650 * DAY_MS
+
+
+class Account(NamedTuple):
+    """What signing in needs to know of a person."""
+
+    person_id: int
+    password_hash: str
+
+
+def email_key(email: str) -> str:
+    """The form in which addresses are unique."""
+    return unicodedata.normalize("NFKC", email.strip()).casefold()
+
+
+def is_email(email: str) -> bool:
+    """Whether mail could be sent there; the mail itself is the only real proof."""
+    local, at, domain = email.strip().rpartition("@")
+    return (
+        bool(at and local and domain)
+        and "@" not in local
+        and len(email) <= EMAIL_CHARS_MAX
+        and email.strip().isprintable()
+        and " " not in email.strip()
+    )
+
+
+def account_of(tx: Transaction, email: str) -> Account | None:
+    """The account with this address."""
+    row = tx.one(
+        select(person.c.id, person.c.password_hash).where(person.c.email_key == email_key(email))
+    )
+    return None if row is None else Account(row.id, row.password_hash)
+
+
+def make_person(
+    tx: Transaction, email: str, name: str, password_hash: str, *, operator: bool = False
+) -> int:
+    """A new account; the address must not be taken."""
+    return tx.insert(
+        insert(person),
+        {
+            "email": email.strip(),
+            "email_key": email_key(email),
+            "name": name,
+            "password_hash": password_hash,
+            "operator": operator,
+            "created_at": tx.now_ms,
+        },
+    )
+
+
+def make_operator(tx: Transaction, email: str, name: str, password_hash: str) -> int:
+    """A new account marked for the installation; returns the person's id."""
+    return make_person(tx, email, name, password_hash, operator=True)
+
+
+def make_token(
+    tx: Transaction,
+    person_id: int,
+    name: str,
+    *,
+    token: str | None = None,
+    lifetime_ms: int = TOKEN_LIFETIME_MS,
+) -> str:
+    """Gives a person an API token and returns it: it cannot be read again.
+
+    A transaction may be run twice: a caller that shows the token before the commit hands in its
+    own (`tokens.new_api_token()`).
+    """
+    token = token or new_api_token()
+    tx.run(
+        insert(api_token),
+        {
+            "token_hash": hash_token(token),
+            "person_id": person_id,
+            "name": name,
+            "created_at": tx.now_ms,
+            "expires_at": tx.now_ms + lifetime_ms,
+        },
+    )
+    return token

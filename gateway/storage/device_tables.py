@@ -1,0 +1,253 @@
+"""The tables of devices: tenures, what heartbeats change, history, joining, commands."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from gateway.storage.columns import Id, id_column, instant, link, metadata
+
+# One row is one tenure: the stretch in which one company holds one serial.
+device = Table(
+    "device",
+    metadata,
+    id_column(),
+    Column("serial", Text, nullable=False),
+    link("company_id", "company.id"),  # of a dormant device: the company that held it
+    Column("registered", Boolean, nullable=False),
+    instant("ended_at", nullable=True),  # the serial went to somebody else
+    Column("alias", Text),
+    Column("alias_key", Text),
+    Column("name", Text, nullable=False),
+    Column("mac", Text),
+    Column("tags", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    instant("registered_at"),
+    instant("joined_at", nullable=True),
+    instant("first_heard_at", nullable=True),  # in this registration
+    instant("dormant_at", nullable=True),
+    # service and period
+    Column("start", Text, nullable=False),
+    Column("auto_extend", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    instant("period_start", nullable=True),
+    instant("period_end", nullable=True),
+    Column("period_seq", BigInteger),  # transfer.seq before the period's first payment
+    Column("payer_id", Id),
+    instant("last_start", nullable=True),
+    instant("last_end", nullable=True),
+    instant("grace_from", nullable=True),
+    instant("grace_until", nullable=True),
+    instant("attempted_at", nullable=True),
+    Column("sending_s", Integer),  # the interval to return to when service is active again
+    CheckConstraint("(period_start IS NULL) = (period_end IS NULL)", "period_whole"),
+    Index(None, "company_id", "serial"),
+    Index(
+        "ix_device_period_end",
+        "period_end",
+        sqlite_where=text("period_end IS NOT NULL"),
+        postgresql_where=text("period_end IS NOT NULL"),
+    ),
+    Index(
+        "ix_device_grace_until",
+        "grace_until",
+        sqlite_where=text("grace_until IS NOT NULL"),
+        postgresql_where=text("grace_until IS NOT NULL"),
+    ),
+    Index(
+        "uq_device_serial",
+        "serial",
+        unique=True,
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index(
+        "uq_device_alias",
+        "company_id",
+        "alias_key",
+        unique=True,
+        sqlite_where=text("alias_key IS NOT NULL AND registered"),
+        postgresql_where=text("alias_key IS NOT NULL AND registered"),
+    ),
+)
+
+# All that a heartbeat changes, in one narrow row: the device's presence, its current run (which
+# is the receipt) and the values that change all the time.
+device_live = Table(
+    "device_live",
+    metadata,
+    Column("device_id", Id, ForeignKey("device.id"), primary_key=True),
+    Column("node", Text, nullable=False),
+    instant("last_heard_at", nullable=True),
+    Column("last_day", Integer, nullable=False),
+    Column("interval_s", Integer, nullable=False),
+    Column("presence", Text, nullable=False),
+    instant("late_at"),  # on the node's clock
+    instant("offline_at"),
+    # the current run
+    Column("run_id", Id),
+    Column("run", Text),
+    Column("upto", BigInteger),
+    Column("ranges", Text),
+    Column("state_seq", BigInteger),
+    Column("need_full", Boolean, nullable=False),
+    instant("last_at", nullable=True),
+    Column("connection", BigInteger),
+    Column("nonce", Text),
+    Column("command_n", Integer, nullable=False),
+    # MessagePack {field id: [value, instant]}: what changed since device_latest
+    Column("recent", LargeBinary, nullable=False),
+    # seldom changed
+    Column("supersessions", Integer, nullable=False),
+    instant("supersessions_since"),
+    instant("two_places_at", nullable=True),
+    instant("commanded_at"),
+    Column("repeats", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("ignored_fields", BigInteger, nullable=False),
+    Column("malformed", BigInteger, nullable=False),
+)
+Index("ix_device_live_due", device_live.c.presence, device_live.c.offline_at)
+
+device_latest = Table(
+    "device_latest",
+    metadata,
+    Column("device_id", Id, ForeignKey("device.id"), primary_key=True),
+    Column("latest", LargeBinary, nullable=False),
+)
+
+# Every run that was seen. What was settled of it stands here once it is superseded; of the
+# current run, in device_live.
+run = Table(
+    "run",
+    metadata,
+    id_column(),
+    link("device_id", "device.id"),
+    Column("run", Text, nullable=False),
+    Column("upto", BigInteger, nullable=False),
+    Column("ranges", Text),
+    Column("state_seq", BigInteger, nullable=False),
+    instant("last_at", nullable=True),
+    instant("superseded_at", nullable=True),
+    UniqueConstraint("device_id", "run"),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    id_column(),
+    Column("device_id", Id, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    instant("at"),
+    Column("time_from", Integer, nullable=False),
+    Column("fields", Text, nullable=False),  # JSON {field id: value}
+    Index(None, "device_id", "at"),
+)
+
+join_code = Table(
+    "join_code",
+    metadata,
+    id_column(),
+    Column("code_hash", LargeBinary, nullable=False, unique=True),
+    link("company_id", "company.id"),
+    Column("serial", Text),
+    Column("uses_left", Integer, nullable=False),
+    Column("register", Boolean, nullable=False),
+    Column("credits_left", Integer, nullable=False),
+    Column("created_by", Text, nullable=False),
+    instant("created_at"),
+    instant("expires_at"),
+)
+
+# `joined` is the credential in force; `waiting` is a claimed serial that asks again.
+enrolment = Table(
+    "enrolment",
+    metadata,
+    Column("device_id", Id, ForeignKey("device.id"), primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("password_hash", Text, nullable=False),  # Mosquitto's $7$ form
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of both derived values
+    Column("command_key", LargeBinary, nullable=False),  # sealed with master.key
+    Column("code_hash", LargeBinary, nullable=False),
+    Column("lan_mac", Text, nullable=False),
+    instant("at"),
+)
+
+mqtt_login = Table(
+    "mqtt_login",
+    metadata,
+    Column("login", Text, primary_key=True),
+    Column("hash", Text),  # empty: removed
+    Column("version", BigInteger, nullable=False),
+)
+
+node = Table(
+    "node",
+    metadata,
+    Column("name", Text, primary_key=True),
+    instant("clock"),  # runs only while probes come back
+    instant("probe_at", nullable=True),
+    Column("login_version", BigInteger, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    link("device_id", "device.id"),
+    Column("serial", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("args", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    instant("created_at"),
+    instant("expires_at"),
+    instant("sent_at", nullable=True),
+    instant("answered_at", nullable=True),
+    Column("outcome", Text),
+    Column("answer", Text),
+    Index(
+        "ix_outbox_unsent",
+        "node",
+        "created_at",
+        sqlite_where=text("sent_at IS NULL"),
+        postgresql_where=text("sent_at IS NULL"),
+    ),
+    Index(None, "device_id", "created_at"),
+)
+
+presence_change = Table(
+    "presence_change",
+    metadata,
+    id_column(),
+    link("device_id", "device.id"),
+    link("company_id", "company.id"),
+    Column("presence", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    instant("at"),
+    Index(None, "device_id", "at"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    id_column(),
+    Column("topic", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    instant("at"),
+)

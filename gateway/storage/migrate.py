@@ -1,0 +1,55 @@
+"""Brings a database's schema to this version."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from gateway.storage.store import sqlite_engine
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+class SchemaTooNew(Exception):
+    """The database was made by a later version of Fleetgate."""
+
+
+def configuration(connection: Connection | None = None) -> Config:
+    """Alembic's configuration without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def known_revisions() -> list[str]:
+    """The schemas that this version can bring up to date or has made, newest first."""
+    scripts = ScriptDirectory.from_config(configuration())
+    return [revision.revision for revision in scripts.walk_revisions()]
+
+
+def migrate(path: Path) -> None:
+    """Makes the database or brings it up to date, in one transaction.
+
+    Raises `SchemaTooNew` when a later version of Fleetgate has changed it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
+    known = known_revisions()
+    engine = sqlite_engine(path, writing=True)
+    try:
+        with engine.begin() as connection:
+            present = MigrationContext.configure(connection).get_current_revision()
+            if present == known[0]:
+                return
+            if present is not None and present not in known:
+                raise SchemaTooNew(
+                    f"{path} has schema {present}, which this version does not know: "
+                    "use the version of Fleetgate that wrote it, or a later one"
+                )
+            command.upgrade(configuration(connection), "head")
+    finally:
+        engine.dispose()

@@ -1,0 +1,246 @@
+"""The tables. Instants are integers in ms; days are UTC days since 1970; text is UTF-8."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from gateway.storage.columns import Id, id_column, instant, link, metadata
+from gateway.storage.device_tables import (
+    device,
+    device_latest,
+    device_live,
+    enrolment,
+    heartbeat,
+    join_code,
+    mqtt_login,
+    node,
+    outbox,
+    presence_change,
+    quarantine,
+    run,
+)
+
+__all__ = [
+    "account",
+    "api_token",
+    "company",
+    "company_path",
+    "device",
+    "device_latest",
+    "device_live",
+    "enrolment",
+    "heartbeat",
+    "idempotency",
+    "installation",
+    "join_code",
+    "membership",
+    "metadata",
+    "monitored_day",
+    "mqtt_login",
+    "node",
+    "outage",
+    "outbox",
+    "person",
+    "presence_change",
+    "quarantine",
+    "recheck",
+    "run",
+    "sign_in",
+    "taken_from_above",
+    "transfer",
+]
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+company = Table(
+    "company",
+    metadata,
+    id_column(),
+    link("parent_id", "company.id", nullable=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("use_parent_credits", Boolean, nullable=False),
+    Column("parent_limit", Integer),  # credits a UTC month; empty: no limit
+    Column("grace_days", Integer, nullable=False),
+    Column("extend_unheard", Boolean, nullable=False),
+    Column("suspended_reason", Text),
+    instant("suspended_at", nullable=True),
+    Column("reference", Text, nullable=False),
+    instant("created_at"),
+    CheckConstraint("parent_id <> id", "not_its_own_parent"),
+    Index(
+        "uq_company_sibling",
+        "parent_id",
+        "name_key",
+        unique=True,
+        sqlite_where=text("parent_id IS NOT NULL"),
+        postgresql_where=text("parent_id IS NOT NULL"),
+    ),
+    Index(
+        "uq_company_root",
+        "name_key",
+        unique=True,
+        sqlite_where=text("parent_id IS NULL"),
+        postgresql_where=text("parent_id IS NULL"),
+    ),
+)
+company_path = Table(
+    "company_path",
+    metadata,
+    Column("ancestor_id", Id, ForeignKey("company.id"), primary_key=True),
+    Column("descendant_id", Id, ForeignKey("company.id"), primary_key=True),
+    Column("depth", Integer, nullable=False),
+    Index(None, "descendant_id", "depth"),
+)
+
+person = Table(
+    "person",
+    metadata,
+    id_column(),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("operator", Boolean, nullable=False),
+    instant("created_at"),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    id_column(),
+    link("person_id", "person.id"),
+    link("company_id", "company.id"),
+    Column("role", Text, nullable=False),
+    instant("created_at"),
+    UniqueConstraint("person_id", "company_id"),
+)
+
+sign_in = Table(
+    "sign_in",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    link("person_id", "person.id"),
+    Column("csrf", Text, nullable=False),
+    instant("created_at"),
+    instant("used_at"),
+    instant("expires_at"),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    link("person_id", "person.id"),
+    Column("name", Text, nullable=False),
+    instant("created_at"),
+    instant("expires_at"),
+)
+
+monitored_day = Table(
+    "monitored_day",
+    metadata,
+    Column("device_id", Id, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("company_id", Id, nullable=False),
+    Column("payer_id", Id, nullable=False),
+    Column("transfer_id", Text),
+    sqlite_with_rowid=False,
+)
+
+account = Table(
+    "account",
+    metadata,
+    id_column(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    link("company_id", "company.id", nullable=True),
+    link("device_id", "device.id", nullable=True),
+    Column("expires_day", Integer),
+    Column("free", Boolean, nullable=False),
+    Column("redeemed", Boolean, nullable=False),
+    Column("balance", BigInteger),  # issuer and sinks have none: theirs are sums over rows
+    CheckConstraint("balance >= 0", "not_negative"),
+    Index(None, "company_id"),
+)
+
+transfer = Table(
+    "transfer",
+    metadata,
+    Column("seq", Id, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("operation_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    link("from_account", "account.id"),
+    link("to_account", "account.id"),
+    Column("days", BigInteger, nullable=False),
+    Column("free", Boolean, nullable=False),
+    link("company_id", "company.id"),
+    Column("company_path", Text, nullable=False),  # ids from the root down, "1/7/12"
+    Column("device_id", Id),
+    Column("serial", Text),
+    Column("payer_company_id", Id),
+    Column("payer_path", Text, nullable=False),  # ids as asked, from the company up
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    instant("at"),
+    CheckConstraint("days > 0", "positive"),
+    Index(None, "company_id", "seq"),
+    Index(None, "device_id", "seq"),
+)
+
+# A cache of sums over transfer rows, checked by `verify`.
+taken_from_above = Table(
+    "taken_from_above",
+    metadata,
+    Column("company_id", Id, ForeignKey("company.id"), primary_key=True),
+    Column("month", Integer, primary_key=True),
+    Column("days", BigInteger, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    instant("at"),
+    Index(None, "at"),
+)
+
+# Subtrees whose unpaid devices are looked at again because a payment may be possible now.
+recheck = Table(
+    "recheck",
+    metadata,
+    Column("company_id", Id, ForeignKey("company.id"), primary_key=True),
+    instant("queued_at"),
+)
+
+# Stretches in which no gateway worked: nobody is charged for them.
+outage = Table(
+    "outage",
+    metadata,
+    id_column(),
+    instant("started_at"),
+    instant("ended_at"),
+)

@@ -1,0 +1,1 @@
+"""Pages for people, with their own assets; nothing is loaded from elsewhere."""

@@ -1,0 +1,1 @@
+"""The suite: it may import everything, and nothing imports it."""

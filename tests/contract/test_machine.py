@@ -1,0 +1,381 @@
+"""Any sequence of operations, heartbeats, jobs and time, against a plain model of what is fair."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from sqlalchemy import select, text
+
+from gateway.domain.instants import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    day_of,
+    day_text,
+    month_of,
+)
+from gateway.domain.refusals import Code
+from gateway.storage.schema import device, device_live, transfer
+from gateway.storage.transaction import AnyRow, Transaction
+from tests.conftest import SummaryRow
+from tests.contract.world import OPERATIONS, World, template
+
+SERIALS = [f"machine-{number}" for number in range(5)]
+COMPANIES_MAX = 7
+ALWAYS = {Code.NOT_FOUND, Code.VALIDATION}
+PASSING_MS = [
+    SECOND_MS,
+    MINUTE_MS,
+    HOUR_MS - 1,
+    HOUR_MS + 1,
+    DAY_MS,
+    DAY_MS + HOUR_MS,
+    3 * DAY_MS,
+    12 * DAY_MS + 12 * HOUR_MS,
+    30 * DAY_MS,
+    30 * DAY_MS + 1,
+]
+
+serials = st.sampled_from(SERIALS)
+picks = st.integers(0, 99)
+
+
+class Fair:
+    """What one device may be charged for, kept without looking at how the gateway counts."""
+
+    def __init__(self) -> None:
+        self.device_id = 0
+        self.registered = False
+        self.period: tuple[int, int] | None = None
+        self.last: tuple[int, int] | None = None  # the period before
+        self.heard_ms: int | None = None
+        self.grace_ms = 0  # served in grace and not paid for
+        self.grace_until: int | None = None
+        self.in_grace = False
+
+
+class Node:
+    """A company as the model knows it."""
+
+    def __init__(self, parent: str | None) -> None:
+        self.parent = parent
+        self.flag = False
+        self.limit: int | None = None
+        self.suspended = False
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """After each step the ledger agrees with itself and with what is fair."""
+
+    fresh: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="fleetgate-machine-"))
+        self.world = World(self.folder, self.fresh)
+        self.nodes: dict[str, Node] = {}
+        self.fair = {serial: Fair() for serial in SERIALS}
+        self.granted = 0
+        self.seq = 0
+        self.taken: dict[tuple[str, int], int] = {}
+        self.by_contact: set[str] = set()
+        self.by_hand: set[str] = set()
+        for parent in (None, 0, 1, 2):
+            self._create(None if parent is None else list(self.nodes)[parent])
+
+    def teardown(self) -> None:
+        try:
+            self.world.jobs()
+            self._look()
+            self.world.check()
+        finally:
+            self.world.close()
+            shutil.rmtree(self.folder)
+
+    # ---- what may happen
+
+    def _ask(self, name: str, /, **given: Any) -> bool:
+        code = self.world.ask(name, **given)
+        if code == "ok":
+            return True
+        told = {one.value for one in (*OPERATIONS[name].errors, *ALWAYS)}
+        assert code in told, f"{name} refuses with {code}, which it does not declare"
+        return False
+
+    def _company(self, pick: int) -> str:
+        return list(self.nodes)[pick % len(self.nodes)]
+
+    def _create(self, parent: str | None) -> None:
+        made = self.world.company(f"C{len(self.nodes)}", parent)
+        self.nodes[made] = Node(parent)
+
+    @precondition(lambda self: len(self.nodes) < COMPANIES_MAX)
+    @rule(pick=picks)
+    def create(self, pick: int) -> None:
+        self._create(self._company(pick))
+        self._look()
+
+    @rule(pick=picks, to=picks, flag=st.booleans())
+    def move(self, pick: int, to: int, flag: bool) -> None:
+        moved, parent = self._company(pick), self._company(to)
+        if self._ask("companies.move", company_id=moved, parent_id=parent, use_parent_credits=flag):
+            self.nodes[moved].parent, self.nodes[moved].flag = parent, flag
+        self._look()
+
+    @rule(pick=picks, flag=st.booleans())
+    def flag(self, pick: int, flag: bool) -> None:
+        company_id = self._company(pick)
+        if self._ask("companies.change", company_id=company_id, use_parent_credits=flag):
+            self.nodes[company_id].flag = flag
+        self._look()
+
+    @rule(pick=picks, limit=st.sampled_from([None, 0, 1, 3]))
+    def limit(self, pick: int, limit: int | None) -> None:
+        company_id = self._company(pick)
+        if self._ask("companies.change", company_id=company_id, parent_limit=limit):
+            self.nodes[company_id].limit = limit
+        self._look()
+
+    @rule(pick=picks, suspended=st.booleans())
+    def suspend(self, pick: int, suspended: bool) -> None:
+        company_id = self._company(pick)
+        reason = {"reason": "late"} if suspended else {}
+        verb = "suspend" if suspended else "resume"
+        assert self._ask(f"companies.{verb}", company_id=company_id, **reason)
+        self.nodes[company_id].suspended = suspended
+        self._look()
+
+    @rule(
+        pick=picks,
+        days=st.sampled_from([1, 15, 30, 60, 95]),
+        lasts=st.sampled_from([None, 0, 5, 45]),
+        free=st.booleans(),
+    )
+    def grant(self, pick: int, days: int, lasts: int | None, free: bool) -> None:
+        today = day_of(self.world.now_ms)
+        more = {} if lasts is None else {"expires_on": day_text(today + lasts)}
+        company_id = self._company(pick)
+        assert self._ask("credits.grant", company_id=company_id, days=days, free=free, **more)
+        self.granted += days
+        self._look()
+
+    @rule(
+        serial=serials,
+        pick=picks,
+        activate=st.sampled_from([True, "on_contact", "on_contact", "later"]),
+        join=st.booleans(),
+    )
+    def register(self, serial: str, pick: int, activate: bool | str, join: bool) -> None:
+        self.by_hand.add(serial)
+        company_id = self._company(pick)
+        given = {"serial": serial, "company_id": company_id, "activate": activate}
+        if self._ask("devices.register", **given) and join and self.world.login(serial) is None:
+            self.world.join(serial)
+        self._look()
+
+    @rule(serial=serials, credits=st.integers(1, 3), extend=st.booleans())
+    def pay(self, serial: str, credits: int, extend: bool) -> None:
+        self.by_hand.add(serial)
+        verb = "extend" if extend else "activate"
+        self._ask(f"devices.{verb}", serial=serial, credits=credits)
+        self._look()
+
+    @rule(serial=serials)
+    def unregister(self, serial: str) -> None:
+        self._ask("devices.unregister", serial=serial)
+        self._look()
+
+    @rule(serial=serials, wanted=st.booleans())
+    def auto_extend(self, serial: str, wanted: bool) -> None:
+        self._ask("devices.change", serial=serial, auto_extend=wanted)
+        self._look()
+
+    @rule(heard=st.lists(serials, min_size=1, max_size=8), samples=st.integers(1, 4))
+    def heartbeats(self, heard: list[str], samples: int) -> None:
+        self.by_contact |= set(heard)
+        sent = [(one, "hb", self.world.router(one).message(samples, low=1)) for one in heard]
+        self.world.deliver(*sent, *sent[:2])
+        for serial in heard:
+            if self.fair[serial].registered:
+                self.fair[serial].heard_ms = self.world.now_ms
+        self._look()
+
+    @rule(serial=serials)
+    def restart(self, serial: str) -> None:
+        self.world.router(serial).restart(self.world.new_run())
+
+    @rule(ms=st.sampled_from(PASSING_MS), jobs=st.booleans())
+    def live(self, ms: int, jobs: bool) -> None:
+        self._served(ms)
+        self.world.live(ms, jobs=jobs)
+        self._look()
+
+    @rule(days=st.sampled_from([1, 4, 31, 65]))
+    def outage(self, days: int) -> None:
+        self.world.outage(days * DAY_MS)
+        self._look()
+
+    @rule()
+    def jobs(self) -> None:
+        self.world.jobs()
+        self._look()
+
+    # ---- what must be so
+
+    def _served(self, ms: int) -> None:
+        """Time that devices in grace are served for nothing."""
+        for fair in self.fair.values():
+            if fair.in_grace and fair.grace_until is not None:
+                fair.grace_ms += max(0, min(ms, fair.grace_until - self.world.now_ms))
+
+    def _look(self) -> None:
+        self._sums()
+        self._charges()
+        rows = {row.serial: row for row in self.world.read(_devices)}
+        for serial, row in rows.items():
+            self._fairly(serial, row)
+        self.by_contact.clear()
+        self.by_hand.clear()
+
+    def _sums(self) -> None:
+        found = self.world.read(_figures)
+        assert found["stored"] + found["sinks"] == found["issued"] == self.granted
+        assert found["negative"] == found["prepaid_wrong"] == found["twice"] == 0, found
+
+    def _charges(self) -> None:
+        """Each charge: nobody suspended, flags set all the way, within every limit."""
+        rows = self.world.read(lambda tx: _charges_after(tx, self.seq))
+        asked: dict[str, tuple[list[str], int, int]] = {}
+        for row in rows:
+            self.seq = row.seq
+            path = row.payer_path.split("/")
+            before = asked.get(row.operation_id, (path, 0, row.at))
+            assert before[0] == path
+            asked[row.operation_id] = (path, before[1] + row.days, row.at)
+        for path, days, at in asked.values():
+            assert days % 30 == 0
+            for below, above in pairwise(path):
+                node = self.nodes[below]
+                assert node.parent == above and node.flag
+                key = (below, month_of(at))
+                self.taken[key] = self.taken.get(key, 0) + days
+                assert node.limit is None or self.taken[key] <= node.limit * 30
+            assert not any(self.nodes[one].suspended for one in self._up(path[0]))
+
+    def _up(self, company_id: str) -> list[str]:
+        found = [company_id]
+        while (parent := self.nodes[found[-1]].parent) is not None:
+            found.append(parent)
+        return found
+
+    def _fairly(self, serial: str, row: AnyRow) -> None:
+        fair = self.fair[serial]
+        if (row.id, bool(row.registered)) != (fair.device_id, fair.registered):
+            # Another registration begins or ends: nothing is owed from before.
+            self.fair[serial] = fair = Fair()
+            fair.device_id, fair.registered = row.id, bool(row.registered)
+            if serial in self.by_contact:
+                fair.heard_ms = self.world.now_ms
+        now = None if row.period_start is None else (row.period_start, row.period_end)
+        if now is not None and (fair.period is None or now[0] != fair.period[0]):
+            self._begun(serial, fair, now)
+        if fair.period is not None and (now is None or now[0] != fair.period[0]):
+            fair.last = fair.period
+        fair.period = now
+        in_grace = row.reason == "grace"
+        if in_grace and not fair.in_grace and fair.grace_ms == 0:
+            fair.grace_ms = self.world.now_ms - row.grace_from
+            assert 0 <= fair.grace_ms <= HOUR_MS and fair.last is not None
+        fair.in_grace, fair.grace_until = in_grace, row.grace_until
+
+    def _begun(self, serial: str, fair: Fair, now: tuple[int, int]) -> None:
+        """A period began in this step."""
+        clock_ms, last = self.world.now_ms, fair.period or fair.last
+        start_ms, end_ms = now
+        assert start_ms <= clock_ms < end_ms and (end_ms - start_ms) % (30 * DAY_MS) == 0
+        seamless = last is not None and start_ms == last[1] and clock_ms - start_ms <= HOUR_MS
+        # Nothing is charged for but what lies ahead, and what was served in grace.
+        assert seamless or clock_ms - start_ms <= fair.grace_ms
+        assert last is None or start_ms >= last[1]
+        if serial not in self.by_contact | self.by_hand:
+            since = 0 if last is None else last[0]
+            assert fair.heard_ms is not None and fair.heard_ms >= since, "never heard, but charged"
+        fair.grace_ms = 0
+
+
+def _devices(tx: Transaction) -> Any:
+    return tx.all(
+        select(device, device_live.c.last_heard_at)
+        .join(device_live, device_live.c.device_id == device.c.id)
+        .where(device.c.ended_at.is_(None))
+    )
+
+
+def _charges_after(tx: Transaction, seq: int) -> Any:
+    return tx.all(
+        select(transfer)
+        .where(transfer.c.seq > seq, transfer.c.kind.in_(["activate", "extend"]))
+        .order_by(transfer.c.seq)
+    )
+
+
+_SUMS = """
+SELECT (SELECT coalesce(sum(balance), 0) FROM account) AS stored,
+       (SELECT coalesce(sum(days), 0) FROM transfer WHERE to_account IN (2, 3, 4)) AS sinks,
+       (SELECT coalesce(sum(days), 0) FROM transfer WHERE from_account = 1) AS issued,
+       (SELECT count(*) FROM account WHERE balance < 0) AS negative,
+       (SELECT count(*) FROM device AS d LEFT JOIN account AS a ON a.device_id = d.id
+        WHERE coalesce(a.balance, 0) * 86400000
+              <> coalesce(d.period_end - d.period_start, 0)) AS prepaid_wrong,
+       (SELECT count(*) FROM (SELECT 1 FROM heartbeat GROUP BY device_id, run_id, number
+                              HAVING count(*) > 1)) AS twice
+"""
+
+
+def _figures(tx: Transaction) -> dict[str, int]:
+    row = tx.one(text(_SUMS))
+    assert row is not None
+    return dict(row._mapping)
+
+
+def machine(fresh: Path) -> Callable[[], LedgerMachine]:
+    """The machine's class over copies of this database."""
+    return type("Machine", (LedgerMachine,), {"fresh": fresh})
+
+
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+def play(fresh: Path, *, examples: int, steps: int, derandomize: bool) -> None:
+    run_state_machine_as_test(
+        machine(fresh),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=derandomize,
+            suppress_health_check=QUIET,
+        ),
+    )
+
+
+def test_a_few_lives_of_an_installation(fresh_database: Path) -> None:
+    play(fresh_database, examples=15, steps=40, derandomize=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+def test_many_lives_of_an_installation(
+    tmp_path_factory: pytest.TempPathFactory, summary_row: SummaryRow
+) -> None:
+    fresh = template(tmp_path_factory.mktemp("template"))
+    play(fresh, examples=300, steps=80, derandomize=False)
+    summary_row("lives of an installation", "300 of up to 80 steps", "ledger fair after each")

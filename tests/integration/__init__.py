@@ -1,0 +1,1 @@
+"""Tests with real sockets, processes and a real MQTT server, on loopback."""

@@ -1,0 +1,121 @@
+"""`fleetgate admin` against the real server: over the socket and over HTTP."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.api_server import PASSWORD, ApiServer, api_server, everything_works
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = [sys.executable, "-m", "gateway.command.app", "admin"]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path) as running:
+        yield running
+
+
+async def admin(
+    server: ApiServer | None,
+    *words: str,
+    typed: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    data = [] if server is None else ["--data", str(server.admin_socket.parent)]
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *words,
+        *data,
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "100", **(environment or {})},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, error = await process.communicate(typed.encode())
+    assert process.returncode is not None
+    return process.returncode, out.decode(), error.decode()
+
+
+async def test_the_owner_of_the_data_directory_does_everything_without_a_token(
+    server: ApiServer,
+) -> None:
+    code, out, error = await admin(server, "companies", "create", "--name", "[red]Acme", "--json")
+    assert code == 0, error
+    company_id = json.loads(out)["id"]
+    grant = ("credits", "grant", "--company-id", company_id, "--credits", "3")
+    for _ in range(2):
+        code, out, error = await admin(server, *grant, "--idempotency-key", "k1", "--json")
+        assert code == 0 and json.loads(out)["days"] == 90, error
+    assert "nothing changed" in error
+    for serial in ("0000000001", "0000000002", "0000000003"):
+        code, out, error = await admin(
+            server,
+            *("devices", "register", "--serial", serial, "--company-id", company_id),
+            *("--activate", "true", "--no-auto-extend", "--tags", "a", "--tags", "b", "--json"),
+        )
+        made = json.loads(out)
+        assert code == 0 and made["service"]["state"] == "active", error
+        assert made["tags"] == ["a", "b"] and made["auto_extend"] is False
+    code, out, _ = await admin(server, "devices", "list")
+    assert code == 0 and out.count("0000000") == 3 and "presence" in out
+    code, out, _ = await admin(server, "companies", "list")
+    assert "[red]Acme" in out
+    code, out, _ = await admin(server, "devices", "list", "--limit", "2")
+    assert "--cursor 0000000002" in out
+    code, out, _ = await admin(server, "devices", "list", "--limit", "2", "--all", "--json")
+    assert len(json.loads(out)["items"]) == 3
+    code, out, error = await admin(
+        server,
+        *("members", "create", company_id, "--email", "a@example.org", "--role", "billing"),
+        *("--password", "-"),
+        typed=f"{PASSWORD}\n",
+    )
+    assert code == 0 and "a@example.org" in out, error
+
+
+async def test_errors_say_what_to_do_next_with_an_exit_code(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    for words, wanted, said in (
+        (("companies", "show", "77"), 1, "companies list"),
+        (("devices", "list", "--limit", "9999"), 2, "limit: from 1 to 500"),
+        (("devices", "list", "--limit", "many"), 2, "whole number"),
+        (("credits", "grant", "--credits", "1"), 2, "--company-id"),
+        (("credits", "grant", "--company-id", "1", "--credits", "0"), 2, "credits"),
+        (("nothing", "at-all"), 2, "nothing"),
+    ):
+        code, out, error = await admin(server, *words)
+        assert code == wanted and said in error, (words, error)
+        assert "Traceback" not in error and out == ""
+    code, _, error = await admin(None, "devices", "list", "--data", str(tmp_path / "other"))
+    assert code == 1 and "fleetgate up --data" in error
+    code, _, error = await admin(None, "me", "show", "--url", "http://127.0.0.1:1")
+    assert code == 1 and "No answer" in error
+
+
+async def test_a_server_and_token_may_come_from_the_environment(server: ApiServer) -> None:
+    environment = {"FLEETGATE_URL": server.url, "FLEETGATE_TOKEN": server.token}
+    code, out, error = await admin(None, "me", "show", "--json", environment=environment)
+    assert code == 0 and json.loads(out)["operator"] is True, error
+    wrong = environment | {"FLEETGATE_TOKEN": "fgt_wrong"}
+    code, _, error = await admin(None, "me", "show", environment=wrong)
+    assert code == 1 and "FLEETGATE_TOKEN" in error and "fgt_wrong" not in error
+
+
+async def test_status_and_help(server: ApiServer) -> None:
+    everything_works(server)
+    code, out, _ = await admin(server, "status", "--json")
+    assert code == 0 and json.loads(out)["ready"] is True
+    code, out, _ = await admin(server, "status")
+    assert code == 0 and "devices.online" in out
+    code, out, _ = await admin(None, "--help")
+    assert code == 0 and "Exit codes" in out and "devices" in out
+    code, out, _ = await admin(None, "devices", "register", "--help")
+    assert code == 0 and "--company-id" in out and "required" in out

@@ -1,0 +1,86 @@
+"""What pages show: texts for people, escaped, and addresses of our own only."""
+
+import re
+from pathlib import Path
+
+import gateway.web
+from gateway.api.status import PRESENCES, STATES
+from gateway.domain.service import Reason, State
+from gateway.web.pages import START, local_address
+from gateway.web.rendering import (
+    assets,
+    bytes_text,
+    duration_text,
+    milliseconds_text,
+    number_text,
+    render,
+    signal_bars,
+)
+from gateway.web.texts import ENGLISH
+
+ROOM = Path(gateway.web.__file__).parent
+
+
+def test_figures_are_written_for_people() -> None:
+    assert [bytes_text(n) for n in (0, 1023, 1024, 5_000_000)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "4.8 MiB",
+    ]
+    assert [duration_text(n) for n in (-3, 59, 60, 3_600, 90_000)] == [
+        "0 s",
+        "59 s",
+        "1 min",
+        "1 h 0 min",
+        "1 d 1 h",
+    ]
+    assert [milliseconds_text(n) for n in (0.44, 12.3, 3_100)] == ["0.4 ms", "12 ms", "3.1 s"]
+    assert number_text(1_812_345) == "1\u202f812\u202f345"
+    assert [signal_bars(n) for n in (-120, -110, -100, -90, -70, None, "x")] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        0,
+        0,
+    ]
+
+
+def test_every_state_of_a_device_has_its_words() -> None:
+    assert {f"reason_{reason}" for reason in Reason} <= set(ENGLISH)
+    assert {*State, *STATES, *PRESENCES} <= set(ENGLISH)
+
+
+def test_after_signing_in_one_stays_on_this_site() -> None:
+    for text, expected in (
+        ("/status", "/status"),
+        ("/api/docs?x=1", "/api/docs?x=1"),
+        ("//evil.example", START),
+        ("https://evil.example/", START),
+        ("/\\evil.example", START),
+        ("javascript:alert(1)", START),
+        ("status", START),
+        ("", START),
+        ("/a\r\nSet-Cookie: x", START),
+    ):
+        assert local_address(text) == expected, text
+
+
+def test_what_people_type_is_escaped() -> None:
+    page = render("login.html", following='/"><script>', email="<b>", wrong="sign_in_wrong")
+    assert "<script>" not in page.replace("</script>", "") and "<b>" not in page
+    assert ENGLISH["sign_in_wrong"] in page
+
+
+def test_pages_hold_nothing_that_the_content_policy_forbids() -> None:
+    for path in (ROOM / "templates").iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script(?![^>]*src=)", text)
+        assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text), path.name
+        used = set(re.findall(r"\bt\('(\w+)'\)", text))
+        assert used <= set(ENGLISH), path.name
+    assert {"fleetgate.css", "refresh.js", "mark.svg"} <= set(assets())
+    for name, asset in assets().items():
+        assert b"http://" not in asset.body.replace(b"http://www.w3.org", b""), name

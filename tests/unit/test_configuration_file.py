@@ -1,0 +1,108 @@
+"""gateway.toml: strict reading, safe combinations, one page of documentation."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.command.configuration import (
+    ConfigurationError,
+    GatewayConfiguration,
+    as_tables,
+    as_toml,
+    from_tables,
+    load,
+    reference_page,
+    write_gateway_toml,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_empty_file_has_safe_values_and_absolute_paths(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("")
+    configuration = load(path)
+    assert configuration.loopback_only
+    assert configuration.data.directory == tmp_path
+    assert configuration.data.keys == tmp_path / "keys"
+    assert configuration.mqtt.password_file == tmp_path / "mosquitto" / "passwd"
+    assert configuration.mqtt.gateway == "gateway-1"
+    assert configuration.database.url == ""
+    assert configuration.http.url == "http://127.0.0.1:8080"
+
+
+REFUSED = [
+    ("[htp]", r"unknown section \[htp\] \(nearest known: http\)"),
+    ("[http]\nprt = 1", r"unknown key http.prt \(nearest known: port\)"),
+    ("[mqtt]\npublic_host = []", r"nearest known: public_hosts"),
+    ("http = 1", r"http is a section"),
+    ("[http]\nport = '1'", "http.port must be a whole number"),
+    ("[http]\nport = true", "http.port must be a whole number"),
+    ("[http]\nport = 70000", "between 0 and 65535"),
+    ("[http]\nbehind_proxy = 1", "true or false"),
+    ("[http]\nhost = ''", "http.host is empty"),
+    ("[http]\nhost = '0.0.0.0'", "off loopback without a certificate"),
+    ("[http]\nhost = 'fleet.example.org'", "off loopback without a certificate"),
+    ("[http]\ncertificate_file = 'x.pem'", "belong together"),
+    ("[http]\npublic_url = 'fleet.example.org'", "must begin with"),
+    ("[devices]\npublic_hosts = ['a', 'b', 'c', 'd']", "more than 3 hosts"),
+    ("[devices]\npublic_hosts = [1]", "a list of texts"),
+    ("[mqtt]\nlogin = '0123456789'", "must begin with @gateway-"),
+    ("[mqtt]\nsocket_name = 'a/b'", "plain file name"),
+    ("[log]\nformat = 'xml'", "log.format must be one of"),
+    ("[database]\nurl = 'postgresql://u:secret@h/d'", "database.password_file"),
+    ("[http", "not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), REFUSED)
+def test_what_is_wrong_is_named_with_its_key(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"absent\.toml: No such file"):
+        load(tmp_path / "absent.toml")
+
+
+def test_off_loopback_is_taken_behind_a_proxy_or_with_a_certificate(tmp_path: Path) -> None:
+    behind = from_tables({"http": {"host": "::", "behind_proxy": True}}, tmp_path)
+    assert not behind.loopback_only
+    served = from_tables(
+        {"http": {"host": "10.0.0.1", "certificate_file": "a", "key_file": "b"}}, tmp_path
+    )
+    assert served.http.url == "https://10.0.0.1:8080"
+    assert served.http.key_file == tmp_path / "b"
+
+
+def test_what_is_written_is_read_back_and_moves_with_its_folder(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    tables = {
+        "http": {"port": 0, "key_file": "/etc/k", "certificate_file": 'q"uote\\.pem'},
+        "devices": {"public_hosts": ["fleet.example.org", "192.0.2.7"]},
+        "mqtt": {"server_user": "mosquitto"},
+    }
+    configuration = from_tables(tables, before)
+    path = write_gateway_toml(configuration)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load(path) == configuration
+    after = before.rename(tmp_path / "after")
+    moved = load(after / "gateway.toml")
+    assert moved == from_tables(tables, after)
+    assert moved.mqtt.directory == after / "mosquitto"
+
+
+def test_effective_values_name_every_key() -> None:
+    text = as_toml(as_tables(from_tables({}, Path("/srv"))))
+    for name in GatewayConfiguration.sections:
+        assert f"[{name}]" in text
+    assert 'directory = "/srv/mosquitto"' in text
+
+
+def test_the_documentation_is_what_the_program_says() -> None:
+    assert (ROOT / "docs" / "config.md").read_text(encoding="utf-8") == reference_page()

@@ -1,0 +1,1 @@
+"""What travels between Fleetgate's programs: topics, messages, receipts, commands, join strings."""
