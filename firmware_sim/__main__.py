@@ -58,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--first-serial", type=int, default=FIRST_SERIAL, metavar="N")
         command.add_argument("--calm", action="store_true", help="no reboots and network cuts")
         command.add_argument(
+            "--calm-for", type=float, default=0.0, metavar="S", help="none in the first S seconds"
+        )
+        command.add_argument(
             "--until-input-ends", action="store_true", help="stop when standard input is closed"
         )
     fleet.add_argument("--routers", type=int, default=25, metavar="N", help="default 25")
@@ -110,6 +113,7 @@ def _fleet(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         journal=options.journal,
         duration_s=options.duration,
         calm=options.calm,
+        calm_s=options.calm_for,
         chatty=alone,
     )
     _say(f"state is kept in {state}")

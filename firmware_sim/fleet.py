@@ -37,6 +37,7 @@ class FleetPlan:
     journal: Path | None = None
     duration_s: float | None = None
     calm: bool = False
+    calm_s: float = 0.0
     chatty: bool = False
 
 
@@ -60,6 +61,7 @@ async def run_fleet(plan: FleetPlan, ending: asyncio.Event, say: Callable[[str],
         {},
         plan.interval_s,
         plan.calm,
+        plan.calm_s,
         say if plan.chatty else lambda text: None,
     )
     routers = []
@@ -140,6 +142,7 @@ async def run_processes(
             command += ["--journal", str(plan.journal.absolute())]
         if plan.calm:
             command.append("--calm")
+        command += ["--calm-for", str(plan.calm_s)]
         children.append(
             await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         )

@@ -114,6 +114,7 @@ class Surroundings:
     contexts: dict[str, ssl.SSLContext]  # by the digest of the CA: one for the whole fleet
     interval_s: int
     calm: bool
+    calm_s: float
     say: Callable[[str], None]
 
 
@@ -131,7 +132,7 @@ class Router:
         self._rng = rng
         self._network = Network()
         self._began_ms = host_boot_ms()
-        self._story = None if around.calm else world.story()
+        self._story = None if around.calm else world.story(around.calm_s)
 
     @property
     def connected(self) -> bool:

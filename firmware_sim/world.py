@@ -78,9 +78,9 @@ class World:
         """As RutOS names a router that nobody renamed."""
         return f"{self.profile.name}-{self.serial[-4:]}"
 
-    def story(self) -> Iterator[Event]:
-        """Reboots and network cuts, in order, without end."""
-        rng, at_s = self._events_rng, 0.0
+    def story(self, calm_s: float = 0.0) -> Iterator[Event]:
+        """Reboots and network cuts, in order, without end; none in the first `calm_s`."""
+        rng, at_s = self._events_rng, calm_s
         rate = 1 / _REBOOT_EVERY_S + 1 / _CUT_EVERY_S
         while True:
             at_s += max(60.0, rng.expovariate(rate))

@@ -15,6 +15,7 @@ COMPANY_NAME = "Demo"
 SPARE_CREDITS = 25
 SEED = 1
 INTERVAL_S = 10
+CALM_S = 600  # a newcomer sees the fleet whole first; reboots and cuts come later
 ONLINE_S_MAX = 45.0
 LOOK_S = 0.25
 
@@ -68,6 +69,8 @@ def fleet(
             str(data / "demo"),
             "--interval",
             str(INTERVAL_S),
+            "--calm-for",
+            str(CALM_S),
             "--join",
             join,
         ],

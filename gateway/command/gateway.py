@@ -25,6 +25,7 @@ from gateway.clock import Clock, test_clock_file
 from gateway.command.configuration import ConfigurationError, GatewayConfiguration, load
 from gateway.command.data_directory import DataDirectoryError, MqttLogins, read_mqtt_logins
 from gateway.command.first_start import ensure_operator
+from gateway.command.ledger_check import check_ledger_forever
 from gateway.command.logging_setup import set_up
 from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.sender import Sender
@@ -123,6 +124,12 @@ async def _run(configuration: GatewayConfiguration) -> None:
             tasks.create_task(parts.sender.run(), name="outbox")
             tasks.create_task(parts.logins.run(), name="logins")
             tasks.create_task(parts.schedule.run(), name="jobs")
+            tasks.create_task(
+                check_ledger_forever(
+                    parts.store, parts.clock, parts.telemetry, configuration.data.directory
+                ),
+                name="ledger check",
+            )
 
 
 async def _until_signal() -> None:
@@ -150,12 +157,14 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     logins = _login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
     await _write_server_files(configuration, logins)
     clock_ms = await store.read(lambda tx: presence.load_clock(tx, configuration.mqtt.node))
+    heard_at_ms = await store.read(lambda tx: presence.load_probe_at(tx, configuration.mqtt.node))
     node_ = Node(
         _node_settings(configuration, passwords, keys),
         store,
         clock,
         telemetry,
         clock_ms,
+        heard_at_ms,
         lambda: logins.changed(removal=True),
     )
     sender = Sender(

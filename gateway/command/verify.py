@@ -3,6 +3,7 @@
 import argparse
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -283,3 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _show(checks, Console())
         print("The ledger agrees with itself." if summary["ok"] else "Something does not agree.")
     return 0 if summary["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

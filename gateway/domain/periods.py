@@ -85,7 +85,8 @@ def next_start(
 
 def credits_beyond(start_ms: int, now_ms: int) -> int:
     """The fewest credits whose period, begun at `start_ms`, reaches beyond now."""
-    return (now_ms - start_ms) // (DAYS_PER_CREDIT * DAY_MS) + 1
+    # A clock that was set back may find the last period's end, and so the start, ahead of it.
+    return max(1, (now_ms - start_ms) // (DAYS_PER_CREDIT * DAY_MS) + 1)
 
 
 class Wish(StrEnum):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 PROBE_INTERVAL_MS = 5_000
 PROBE_GAP_MS_MAX = 3 * PROBE_INTERVAL_MS  # a longer gap between probes was deafness
+RETURN_MS_MAX = 60_000  # an agent that lost its server looks for it at least so often
 LEAVE_MS = 30_000  # after a Last Will: time to come back before anybody is told
 
 
@@ -54,3 +55,11 @@ def advanced(clock_ms: int, last_probe_ms: int | None, probe_ms: int) -> int:
         return clock_ms
     gap_ms = probe_ms - last_probe_ms
     return clock_ms + gap_ms if 0 < gap_ms <= PROBE_GAP_MS_MAX else clock_ms
+
+
+def standstill_ms(gap_ms: int) -> int:
+    """After a deafness: how long the clock still waits, so that devices can come back first.
+
+    Their waits between attempts have grown with the gap, up to a minute.
+    """
+    return min(gap_ms, RETURN_MS_MAX) if gap_ms > PROBE_GAP_MS_MAX else 0

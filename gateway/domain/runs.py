@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wire.heartbeat import Message, Sample
+from wire.heartbeat import REFUSED_MAX, Message, Sample
 from wire.ranges import Settled, add, bounded, close_below
 
 SUPERSESSIONS_PER_HOUR_MAX = 3
@@ -33,6 +33,7 @@ class Taken(NamedTuple):
     state: list[Sample]  # those whose values change the device's latest state, ascending
     repeats: int
     lost: int
+    given_up: tuple[tuple[int, int], ...] = ()  # the device may still hold these
 
 
 def take(row: RunRow, message: Message) -> Taken:
@@ -58,7 +59,9 @@ def take(row: RunRow, message: Message) -> Taken:
         if sample.number not in settled:
             settled = add(settled, sample.number)
             fresh.append(sample)
-    settled, more = bounded(settled)
+    kept, more = bounded(settled)
+    given_up = _gaps(settled, kept.upto) if more else ()
+    settled = kept
     state: list[Sample] = []
     if not row.superseded:
         if not base_known:
@@ -72,12 +75,28 @@ def take(row: RunRow, message: Message) -> Taken:
             row.state_seq = state[-1].number
     row.settled = settled
     # A run whose numbers leap is no reason for a counter that no column holds.
-    return Taken(fresh, state, len(message.samples) - len(fresh), min(lost + more, LOST_MAX))
+    lost = min(lost + more, LOST_MAX)
+    return Taken(fresh, state, len(message.samples) - len(fresh), lost, given_up)
+
+
+def _gaps(settled: Settled, last: int) -> tuple[tuple[int, int], ...]:
+    """The numbers up to `last` that are not settled, the newest gaps of those."""
+    gaps: list[tuple[int, int]] = []
+    upto = settled.upto
+    for first, end in settled.ranges:
+        if first > last:
+            break
+        gaps.append((upto + 1, first - 1))
+        upto = end
+    return tuple(gaps[-REFUSED_MAX:])
 
 
 def wants_receipt(message: Message, every: int) -> bool:
     """A receipt is due at each number divisible by `every`, and when the device asks."""
-    return message.ask or any(sample.number % every == 0 for sample in message.samples)
+    samples = message.samples
+    if message.ask or samples[-1].number % every == 0:
+        return True
+    return len(samples) > 1 and any(sample.number % every == 0 for sample in samples)
 
 
 SERVER_TIME, DEVICE_TIME, INTERPOLATED = 0, 1, 2

@@ -30,10 +30,11 @@ from gateway.storage.schema import device, device_live
 from gateway.storage.transaction import Transaction
 from wire import topics
 from wire.commands import Answer
-from wire.heartbeat import Message, Receipt, encode_receipt
+from wire.heartbeat import REFUSED_MAX, Message, Receipt, Refused, encode_receipt
 from wire.presence import Up
 
 QUARANTINE_REASON_CHARS_MAX = 200
+TOO_MANY_GAPS = "too_many_gaps"
 _HELD = (
     select(*HELD_COLUMNS)
     .join(device_live, device_live.c.device_id == device.c.id)
@@ -91,6 +92,7 @@ class Batch:
         self._writes = Writes()
         self._runs: dict[tuple[int, str], RunRow] = {}
         self._due: dict[int, tuple[Live, RunRow]] = {}
+        self._refused: dict[int, tuple[Refused, ...]] = {}
         self._treasury: Treasury | None = None
         self._outcome = Outcome()
 
@@ -157,12 +159,17 @@ class Batch:
             self._outcome.unserved += 1
         if current is live.run:
             self._check_interval(live)
-        if wants_receipt(message, self._terms.every):
+        if taken.given_up:
+            # Settled without being stored: said at once, before a receipt says that it is settled.
+            refused = tuple(Refused(a, b, TOO_MANY_GAPS) for a, b in taken.given_up)
+            self._refused[row.id] = (*self._refused.get(row.id, ()), *refused)[-REFUSED_MAX:]
+            self._due[row.id] = (live, row)
+        elif wants_receipt(message, self._terms.every):
             self._due[row.id] = (live, row)
 
     def _count(self, live: Live, message: Message, taken: Taken) -> None:
-        counts = (taken.repeats, taken.lost, message.dropped, message.ignored_fields, 0)
-        if any(counts):
+        if taken.repeats or taken.lost or message.dropped or message.ignored_fields:
+            counts = (taken.repeats, taken.lost, message.dropped, message.ignored_fields, 0)
             self._writes.counts.append((*counts, live.id))
             self._outcome.repeated += taken.repeats
             self._outcome.lost += taken.lost
@@ -205,6 +212,9 @@ class Batch:
         former.superseded = True
         self._runs[live.id, former.run] = former
         self._writes.past_runs[former.id] = former
+        self._count_supersession(live)
+
+    def _count_supersession(self, live: Live) -> None:
         times = rows.count_supersession(self._tx, live.id, HOUR_MS)
         if times > SUPERSESSIONS_PER_HOUR_MAX:
             rows.set_two_places(self._tx, live.id)
@@ -248,6 +258,9 @@ class Batch:
             held.grace_until,
         )
         live.payer_id = held.payer_id
+        if held.period_start is not None:
+            # The heartbeat that begins a period is heard in it, though it arrived before.
+            live.last_heard_at = max(live.last_heard_at, held.period_start)
         if held.active and not was_active:
             # In the row of the current run, whichever run this message bears.
             assert live.run is not None
@@ -312,7 +325,11 @@ class Batch:
             self._left(live, up)
             return
         current = self._current_run(live, up.run)
-        if current is not live.run or up.connection < current.connection:
+        if current is not live.run:
+            # A life that was over signs in again: somebody else lives under the same name.
+            self._count_supersession(live)
+            return
+        if up.connection < current.connection:
             return
         self._writes.lives[live.id] = live
         self._connected(live, current, up.connection, up.nonce)
@@ -346,6 +363,7 @@ class Batch:
             current and row.need_full and live.state == State.ACTIVE,
             current and not row.introduced,
             self._terms.spread_s,
+            self._refused.get(row.id, ()),
         )
         return topics.receipt(live.serial), encode_receipt(receipt)
 

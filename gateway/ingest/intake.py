@@ -5,10 +5,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 import mqtt5
 import msgspec
-from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Clock
 from gateway.ingest.batch import (
@@ -20,23 +21,34 @@ from gateway.ingest.batch import (
     Unreadable,
     take_batch,
 )
+from gateway.ingest.decoding import decode_message
 from gateway.ingest.session import Session
-from gateway.storage.store import Lane, Store, StoreBusy
+from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
 from wire.commands import Answer, decode_answer
-from wire.heartbeat import MESSAGE_BYTES_MAX, Message, WireError, parse_message
+from wire.heartbeat import MESSAGE_BYTES_MAX, Message, WireError
 from wire.presence import Up, decode_up
 from wire.topics import parse_device_topic, probe
 
 log = logging.getLogger(__name__)
 
+BATCHES_UNDER_WAY_MAX = 4  # the writer joins what waits in one commit, so that the disk is no limit
 WAITING_MAX = 20_000  # at this many, messages are left for their devices to send again
 PAUSE_AT = 8_000  # the MQTT server keeps what is not read, within its own limits
 RESUME_AT = 2_000
+PAUSE_AT_BYTES = 32 * 1024 * 1024  # as received; decoded, a message is up to ten times as large
+RETRY_S_FIRST = 0.2
+RETRY_S_MAX = 5.0
 
 PROBE_TOPICS = probe("")
 
-_decode = msgspec.json.Decoder().decode
+
+class Waiting(NamedTuple):
+    """A message that is not stored yet; `packet_id` where its session is to be told."""
+
+    message: Incoming
+    packet_id: int | None
+    size_bytes: int
 
 
 def read_payload(topic: str, leaf: str, payload: bytes) -> Message | Up | Answer | Unreadable:
@@ -45,7 +57,7 @@ def read_payload(topic: str, leaf: str, payload: bytes) -> Message | Up | Answer
         if len(payload) > MESSAGE_BYTES_MAX:
             raise WireError(f"{len(payload)} bytes, limit {MESSAGE_BYTES_MAX}")
         if leaf == "hb":
-            return parse_message(_decode(payload))
+            return decode_message(payload)
         return decode_up(payload) if leaf == "up" else decode_answer(payload)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         return Unreadable(topic, payload[:MESSAGE_BYTES_MAX], str(error))
@@ -67,7 +79,9 @@ class Intake:
         self._telemetry = telemetry
         self._terms = terms
         self._on_probe = on_probe
-        self._waiting: deque[tuple[Incoming, int | None]] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._waiting_bytes = 0
+        self._storing: list[int] = []  # the oldest arrival of each batch under way
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._session: Session | None = None
@@ -77,7 +91,12 @@ class Intake:
         """The session that receipts go out on; what came by an older one is never acknowledged."""
         self._session = session
         self._paused = False
-        self._waiting = deque((message, None) for message, _ in self._waiting)
+        self._waiting = deque(one._replace(packet_id=None) for one in self._waiting)
+
+    def behind_ms(self) -> int:
+        """For how long the oldest message has waited that is not stored yet."""
+        oldest = [*self._storing, *(one.message.arrival_ms for one in islice(self._waiting, 1))]
+        return max(0, self._clock.wall_ms() - min(oldest)) if oldest else 0
 
     def deliver(self, packet: mqtt5.PublishPacket) -> None:
         """Takes one message as it arrives; called by the session."""
@@ -89,24 +108,35 @@ class Intake:
             if packet.packet_id is not None and self._session is not None:
                 self._session.acknowledge(packet.packet_id)
             return
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= WAITING_MAX and packet.packet_id is None:
+            # One that waits to be acknowledged is bounded by the session, and must be.
             self._telemetry.overflowed += 1
             return
         serial, leaf = found
         body = read_payload(packet.topic, leaf, packet.payload)
         message = Incoming(serial, body, self._clock.wall_ms())
-        self._waiting.append((message, packet.packet_id))
+        self._waiting.append(Waiting(message, packet.packet_id, len(packet.payload)))
+        self._waiting_bytes += len(packet.payload)
         waiting = len(self._waiting)
         if waiting == 1:
             self._arrived.set()
         if waiting >= BATCH_MESSAGES_MAX:
             self._full.set()
-            if waiting >= PAUSE_AT and not self._paused and self._session is not None:
+            much = waiting >= PAUSE_AT or self._waiting_bytes >= PAUSE_AT_BYTES
+            if much and not self._paused and self._session is not None:
                 self._paused = True
                 self._session.pause()
 
     async def run(self) -> None:
-        """Stores batch after batch until cancelled."""
+        """Stores batch after batch until cancelled; the next is collected while some are stored."""
+        under_way = asyncio.Semaphore(BATCHES_UNDER_WAY_MAX)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await under_way.acquire()
+                batch = await self._next_batch()
+                tasks.create_task(self._store_batch(batch, under_way), name="batch")
+
+    async def _next_batch(self) -> list[Waiting]:
         while True:
             await self._arrived.wait()
             if len(self._waiting) < BATCH_MESSAGES_MAX:
@@ -118,6 +148,7 @@ class Intake:
             batch = [
                 self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MESSAGES_MAX))
             ]
+            self._waiting_bytes -= sum(one.size_bytes for one in batch)
             if not self._waiting:
                 self._arrived.clear()
             if len(self._waiting) < BATCH_MESSAGES_MAX:
@@ -126,47 +157,60 @@ class Intake:
                 self._paused = False
                 self._session.resume()
             if batch:
-                await self._store_batch(batch)
+                return batch
 
-    async def _store_batch(self, batch: list[tuple[Incoming, int | None]]) -> None:
+    async def _store_batch(self, batch: list[Waiting], under_way: asyncio.Semaphore) -> None:
         session = self._session
-        messages = [message for message, _ in batch]
-        outcome = await self._write(messages)
-        if outcome is not None:
-            if session is not None and session is self._session:
-                session.send(outcome.receipts)
-                for _, packet_id in batch:
-                    if packet_id is not None:
-                        session.acknowledge(packet_id)
-            self._count(outcome, messages)
-
-    async def _write(self, messages: list[Incoming]) -> Outcome | None:
+        messages = [one.message for one in batch]
+        arrival_ms = messages[0].arrival_ms
+        self._storing.append(arrival_ms)
         try:
-            return await self._store.write(
-                partial(take_batch, batch=messages, terms=self._terms()), lane=Lane.INGEST
-            )
-        except (DBAPIError, StoreBusy) as error:
-            # Nothing was kept and nothing is receipted: the devices send it again.
-            kind = type(error).__name__
-            log.error("batch not stored messages=%d error=%s", len(messages), kind)
-            self._telemetry.failed(self._clock.wall_ms(), "batch_not_stored", kind)
-            return None
-        except Exception as error:
-            # A bug that one message met must not cost the others of its batch.
-            if len(messages) > 1:
-                return await self._one_by_one(messages)
-            log.exception("message not stored serial=%s", messages[0].serial)
-            self._telemetry.failed(self._clock.wall_ms(), "message_not_stored", repr(error))
-            return None
+            outcome = await self._stored(messages)
+        finally:
+            self._storing.remove(arrival_ms)
+            under_way.release()
+        if session is not None and session is self._session:
+            session.send(outcome.receipts)
+            for one in batch:
+                if one.packet_id is not None:
+                    session.acknowledge(one.packet_id)
+        self._count(outcome, messages)
 
-    async def _one_by_one(self, messages: list[Incoming]) -> Outcome:
+    async def _stored(self, messages: list[Incoming]) -> Outcome:
+        """Returns when they are committed, however long the database cannot.
+
+        To give up would cost nothing but time, as the devices send again what was not receipted;
+        but what is never acknowledged would fill the session's window for good.
+        """
+        wait_s = RETRY_S_FIRST
+        while True:
+            try:
+                return await self._store.write(
+                    partial(take_batch, batch=messages, terms=self._terms()), lane=Lane.INGEST
+                )
+            except StoreClosed:
+                raise
+            except StoreBusy as error:
+                log.error("batch not stored yet messages=%d error=%s", len(messages), error)
+                self._telemetry.failed(self._clock.wall_ms(), "batch_not_stored", str(error))
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is one message's
+                return await self._without_the_bad(messages, error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_S_MAX)
+
+    async def _without_the_bad(self, messages: list[Incoming], error: Exception) -> Outcome:
+        """A bug that one message met must not cost the others: it is found by halving."""
         total = Outcome()
-        for message in messages:
-            outcome = await self._write([message])
-            if outcome is not None:
-                total.receipts += outcome.receipts
-                for name in _COUNTED:
-                    setattr(total, name, getattr(total, name) + getattr(outcome, name))
+        if len(messages) == 1:
+            log.error("message not stored serial=%s", messages[0].serial, exc_info=error)
+            self._telemetry.failed(self._clock.wall_ms(), "message_not_stored", repr(error))
+            return total
+        middle = len(messages) // 2
+        for half in (messages[:middle], messages[middle:]):
+            outcome = await self._stored(half)
+            total.receipts += outcome.receipts
+            for name in _COUNTED:
+                setattr(total, name, getattr(total, name) + getattr(outcome, name))
         return total
 
     def _count(self, outcome: Outcome, messages: list[Incoming]) -> None:

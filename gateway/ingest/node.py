@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.domain.presence import PROBE_INTERVAL_MS, advanced
+from gateway.domain.presence import PROBE_INTERVAL_MS, advanced, standstill_ms
 from gateway.ingest.batch import RECEIPT_EVERY, Terms, spread_s
 from gateway.ingest.intake import Intake
 from gateway.ingest.session import Login, Session, SessionLost, open_session
@@ -49,6 +49,7 @@ class Node:
         clock: Clock,
         telemetry: Telemetry,
         clock_ms: int,
+        heard_at_ms: int | None,
         on_connected: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -57,6 +58,8 @@ class Node:
         self._telemetry = telemetry
         self._on_connected = on_connected
         self._clock_ms = clock_ms
+        self._heard_at_ms = heard_at_ms  # by an earlier process
+        self._still_until_ms = 0
         self._last_probe_ms: int | None = None
         self._devices = 0
         self.session: Session | None = None
@@ -133,7 +136,17 @@ class Node:
     def _probe_came_back(self, payload: bytes) -> None:
         """Advances the node's clock: its devices could have been heard until this probe."""
         wall_ms, boot_ms, monotonic_s = json.loads(payload)
-        self._clock_ms = advanced(self._clock_ms, self._last_probe_ms, boot_ms)
+        delay_ms = max(self._clock.boot_ms() - boot_ms, self.intake.behind_ms())
+        if delay_ms > PROBE_INTERVAL_MS:
+            # What devices sent meanwhile is still under way, or not stored: this is deafness too.
+            return
+        if self._last_probe_ms is not None:
+            gap_ms = boot_ms - self._last_probe_ms
+        else:
+            gap_ms = 0 if self._heard_at_ms is None else wall_ms - self._heard_at_ms
+        self._still_until_ms = max(self._still_until_ms, boot_ms + standstill_ms(gap_ms))
+        if boot_ms >= self._still_until_ms:
+            self._clock_ms = advanced(self._clock_ms, self._last_probe_ms, boot_ms)
         self._last_probe_ms = boot_ms
         telemetry = self._telemetry
         telemetry.probe_at_ms = wall_ms

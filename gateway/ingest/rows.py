@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.domain.presence import Deadlines
 from gateway.domain.runs import RunRow
+from gateway.jobs.housekeeping import QUARANTINE_ROWS_MAX
 from gateway.storage import latest_values
 from gateway.storage.transaction import Transaction
 from wire.ranges import Settled
@@ -82,9 +83,11 @@ _ADD_PRESENCE = (
     " VALUES (?, ?, ?, ?, ?)"
 )
 _ADD_QUARANTINE = "INSERT INTO quarantine (topic, reason, payload, at) VALUES (?, ?, ?, ?)"
+_BOUND_QUARANTINE = "DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ?"
 _ANSWER = """
 UPDATE outbox SET answered_at = ?, outcome = ?, answer = ?
-WHERE id = ? AND device_id = ? AND answered_at IS NULL
+WHERE id = ? AND device_id = ? AND sent_at IS NOT NULL
+      AND (answered_at IS NULL OR outcome = 'unknown')
 """
 _FIRST_HEARD = "UPDATE device SET first_heard_at = ? WHERE id = ? AND first_heard_at IS NULL"
 _LAST_BEFORE = "SELECT max(last_at) FROM run WHERE device_id = ? AND id < ?"
@@ -157,7 +160,7 @@ def load(tx: Transaction, serials: Iterable[str]) -> dict[str, Live]:
     for start in range(0, len(wanted), _LOADED_AT_ONCE):
         part = wanted[start : start + _LOADED_AT_ONCE]
         statement = _LOAD.format(",".join("?" * len(part)))
-        for row in tx.cursor.execute(statement, part):
+        for row in tx.cursor.execute(statement, part).fetchall():
             found[row[1]] = Live(row)
     return found
 
@@ -235,7 +238,10 @@ def may_tell_again(tx: Transaction, device_id: int, pause_ms: int) -> bool:
 
 
 def answer(tx: Transaction, device_id: int, id_: str, outcome: str, result: str) -> None:
-    """The outcome of a command of this device."""
+    """The outcome of a command of this device; the first answer counts, and better late than never.
+
+    Where the gateway had to say `unknown`, the device's own word is the truth.
+    """
     tx.cursor.execute(_ANSWER, (tx.now_ms, outcome, result, id_, device_id))
 
 
@@ -270,6 +276,9 @@ class Writes:
         ):
             if rows:
                 cursor.executemany(statement, rows)
+        if self.quarantined:
+            # Here and not by a job: a device can fill a disk between two of its rounds.
+            cursor.execute(_BOUND_QUARANTINE, (QUARANTINE_ROWS_MAX,))
 
 
 def _live_values(live: Live, node: str) -> tuple[Any, ...]:

@@ -11,14 +11,15 @@ import mqtt5
 from sqlalchemy import bindparam, select, update
 
 from gateway.clock import Clock
+from gateway.domain.instants import SECOND_MS
 from gateway.ingest.session import Session, SessionLost
 from gateway.join.sealing import SealBroken, unseal
 from gateway.storage.schema import device_live, enrolment, outbox
-from gateway.storage.store import Lane, Store
-from gateway.storage.transaction import Transaction
+from gateway.storage.store import Lane, Store, StoreBusy
+from gateway.storage.transaction import AnyRow, Transaction
 from gateway.telemetry import Telemetry
 from wire import topics
-from wire.commands import Command, Outcome, encode_command
+from wire.commands import TTL_S_MAX, Command, Outcome, encode_command
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,12 @@ CLAIMED_AT_ONCE = 100
 
 
 class Claimed(NamedTuple):
-    """A command on its way; `payload` None when there is nobody to tell."""
+    """A command on its way; `payload` None when it is not sent, and `why`."""
 
     id: str
     serial: str
     payload: bytes | None
+    why: str = ""
 
 
 _DUE = (
@@ -62,29 +64,33 @@ def claim(tx: Transaction, node: str, master_key: bytes) -> list[Claimed]:
     claimed: list[Claimed] = []
     counters: dict[int, int] = {}
     for row in tx.all(_DUE, {"of_node": node}):
-        payload = None
-        if row.nonce is not None and row.command_key is not None and row.expires_at > tx.now_ms:
-            n = counters.get(row.device_id, row.command_n) + 1
+        n = counters.get(row.device_id, row.command_n) + 1
+        made = _made(row, n, tx.now_ms, master_key)
+        if made.payload is not None:
             counters[row.device_id] = n
-            command = Command(
-                n,
-                row.id,
-                row.verb,
-                json.loads(row.args),
-                tx.now_ms,
-                max(1, (row.expires_at - tx.now_ms) // 1000),
-            )
-            try:
-                key = unseal(master_key, row.command_key, bound_to=row.serial)
-            except SealBroken:
-                log.error("command key not readable serial=%s", row.serial)
-            else:
-                payload = encode_command(command, key=key, serial=row.serial, nonce=row.nonce)
         tx.run(update(outbox).where(outbox.c.id == row.id).values(sent_at=tx.now_ms))
-        claimed.append(Claimed(row.id, row.serial, payload))
+        claimed.append(made)
     for device_id, n in counters.items():
         tx.run(update(device_live).where(device_live.c.device_id == device_id).values(command_n=n))
     return claimed
+
+
+def _made(row: AnyRow, n: int, now_ms: int, master_key: bytes) -> Claimed:
+    """The command as it goes out, bound to the device's present connection."""
+    if row.expires_at <= now_ms:
+        return Claimed(row.id, row.serial, None, "expired")
+    if row.nonce is None or row.command_key is None:
+        return Claimed(row.id, row.serial, None, "signed_out")
+    try:
+        key = unseal(master_key, row.command_key, bound_to=row.serial)
+    except SealBroken:
+        log.error("command key not readable serial=%s", row.serial)
+        return Claimed(row.id, row.serial, None, "command_key_unreadable")
+    # After a step of the clock more may seem to be left than a device accepts.
+    ttl_s = min(TTL_S_MAX, max(1, (row.expires_at - now_ms) // SECOND_MS))
+    command = Command(n, row.id, row.verb, json.loads(row.args), now_ms, ttl_s)
+    payload = encode_command(command, key=key, serial=row.serial, nonce=row.nonce)
+    return Claimed(row.id, row.serial, payload)
 
 
 def end(tx: Transaction, ids: list[str], error: str) -> None:
@@ -128,9 +134,13 @@ class Sender:
                 pass  # a hint can be lost; the table cannot
             self._hint.clear()
             session = self._session()
-            if session is not None:
-                while await self._send(session):
+            try:
+                while session is not None and await self._send(session):
                     pass
+            except StoreBusy as error:
+                # The table cannot be lost: what is unsent goes next time, and of what was sent
+                # the outcome is unknown at the end of its time.
+                log.warning("outbox put off error=%s", error)
 
     async def _send(self, session: Session) -> bool:
         """Whether more may wait."""
@@ -139,21 +149,22 @@ class Sender:
         claimed = await self._store.write(
             lambda tx: claim(tx, self._node, self._master_key), lane=Lane.JOBS
         )
-        signed_out = [command.id for command in claimed if command.payload is None]
-        unknown: list[str] = []
+        ended: dict[str, list[str]] = {}
         for command in claimed:
-            if command.payload is None:
-                continue
-            try:
-                code = await session.publish(topics.command(command.serial), command.payload)
-            except SessionLost:
-                unknown.append(command.id)
-                continue
-            self._telemetry.commands_sent += 1
-            if code == mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS:
-                signed_out.append(command.id)
-        if signed_out:
-            await self._store.write(partial(end, ids=signed_out, error="signed_out"))
-        if unknown:
-            await self._store.write(partial(end, ids=unknown, error="connection_lost"))
+            why = command.why
+            if command.payload is not None:
+                why = await self._publish(session, command.serial, command.payload)
+            if why:
+                ended.setdefault(why, []).append(command.id)
+        for why, ids in ended.items():
+            await self._store.write(partial(end, ids=ids, error=why))
         return len(claimed) == CLAIMED_AT_ONCE
+
+    async def _publish(self, session: Session, serial: str, payload: bytes) -> str:
+        """Why its outcome will not be known, if so."""
+        try:
+            code = await session.publish(topics.command(serial), payload)
+        except SessionLost:
+            return "connection_lost"
+        self._telemetry.commands_sent += 1
+        return "signed_out" if code == mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS else ""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ ANSWER_S_MAX = 10.0
 RECEIVE_MAX = 1_000  # unacknowledged QoS 1 messages that the server may have under way
 INFLIGHT_MAX = 200  # our own QoS 1 messages under way
 PENDING_BYTES_MAX = 1024 * 1024
+TICK_S = 0.5
+STOOD_STILL_S_MAX = 3.0
 
-# The codec's reason codes compare with each other, not with numbers.
-_GRANTED = (
-    mqtt5.SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE,
-    mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE,
-    mqtt5.SubAckReasonCode.GRANTED_QOS_EXACTLY_ONCE,
-)
+
+def _boot_s() -> float:
+    """A clock that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class SessionLost(Exception):
@@ -57,12 +58,17 @@ class Session(asyncio.Protocol):
         self._subscribed: asyncio.Future[list[mqtt5.SubAckReasonCode]] = loop.create_future()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._heard_at_s = loop.time()
+        self._reading = True
+        self._ticked_at_s = _boot_s()
+        self._ticker: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._ticked_at_s = _boot_s()
+        self._tick()
         self._write(
             mqtt5.ConnectPacket(
                 self._login.name,
@@ -75,9 +81,13 @@ class Session(asyncio.Protocol):
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
         self._fail(str(exc) if exc else "closed by the server")
 
     def data_received(self, data: bytes) -> None:
+        if self._stood_still():
+            return
         self._heard_at_s = asyncio.get_running_loop().time()
         if self._pending:
             self._pending += data
@@ -99,16 +109,37 @@ class Session(asyncio.Protocol):
         if len(self._pending) > PENDING_BYTES_MAX:
             self._fail("a packet larger than any that is allowed")
 
+    def _stood_still(self) -> bool:
+        """Whether this process or its machine was stopped; that ends the session.
+
+        What waited for it meanwhile would be dated as if it had just arrived. It is let go, and
+        the devices send it again with its age.
+        """
+        if _boot_s() - self._ticked_at_s <= STOOD_STILL_S_MAX:
+            return False
+        self._fail("this process stood still")
+        return True
+
+    def _tick(self) -> None:
+        # Which comes first after a standstill, the timer or what waited, is not ours to choose.
+        if self._stood_still():
+            return
+        self._ticked_at_s = _boot_s()
+        self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
     # Our side
 
     def pause(self) -> None:
         """Stops reading: more waits here than should."""
         if self._transport is not None:
+            self._reading = False
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Reads again."""
         if self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._heard_at_s = asyncio.get_running_loop().time()
             self._transport.resume_reading()
 
     def send(self, messages: list[tuple[str, bytes]]) -> None:
@@ -163,7 +194,7 @@ class Session(asyncio.Protocol):
             done, _ = await asyncio.wait({self._lost}, timeout=KEEP_ALIVE_S / 2)
             if done:
                 await self._lost
-            if loop.time() - self._heard_at_s > 2 * KEEP_ALIVE_S:
+            if self._reading and loop.time() - self._heard_at_s > 2 * KEEP_ALIVE_S:
                 self._fail("the MQTT server fell silent")
                 await self._lost
             self._write(mqtt5.PingReqPacket())

@@ -38,6 +38,12 @@ def load_clock(tx: Transaction, name: str) -> int:
     return int(tx.scalar(select(node.c.clock).where(node.c.name == name)) or 0)
 
 
+def load_probe_at(tx: Transaction, name: str) -> int | None:
+    """When the node was last heard, by the wall clock."""
+    found = tx.scalar(select(node.c.probe_at).where(node.c.name == name))
+    return None if found is None else int(found)
+
+
 def save_clock(tx: Transaction, name: str, clock_ms: int, probe_at_ms: int | None) -> None:
     """Keeps the node's clock, so that it goes on after a restart."""
     dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql

@@ -9,6 +9,7 @@ from gateway.storage.transaction import Signal, Transaction
 
 def set_login(tx: Transaction, login: str, password_hash: str | None) -> int:
     """Sets or (None) removes a login; returns the version at which it is so."""
+    before = tx.scalar(select(mqtt_login.c.hash).where(mqtt_login.c.login == login))
     version = int(tx.scalar(select(func.max(mqtt_login.c.version))) or 0) + 1
     dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(mqtt_login)
@@ -19,7 +20,8 @@ def set_login(tx: Transaction, login: str, password_hash: str | None) -> int:
         ),
         {"login": login, "hash": password_hash, "version": version},
     )
-    tx.signals |= (
-        {Signal.LOGINS, Signal.LOGIN_REMOVED} if password_hash is None else {Signal.LOGINS}
-    )
+    tx.signals.add(Signal.LOGINS)
+    if password_hash is None or before is not None:
+        # A password that was good until now ends, be there another or not: that is urgent.
+        tx.signals.add(Signal.LOGIN_REMOVED)
     return version

@@ -205,9 +205,10 @@ def _without_period(
 
 
 def _begin_grace(tx: Transaction, held: Held, grace_days: int) -> None:
-    """At a period's end, or again after a suspension in the midst of it."""
+    """At a period's end, or at the first contact after it; or again after a suspension in it."""
     now = held.grace
-    if now is None and held.last_end is not None and held.state == State.ACTIVE:
+    served = held.state == State.ACTIVE or held.reason == service.Reason.UNHEARD
+    if now is None and held.last_end is not None and served:
         now = grace_after(held.last_end, tx.now_ms, grace_days)
     elif now is not None and held.reason == service.Reason.SUSPENDED:
         now = now.resumed(tx.now_ms, grace_days, _outages(tx, now)) or now

@@ -2,14 +2,16 @@
 The store: a transaction is a synchronous function, run by one writer thread or a few readers.
 
 StoreError
-├── StoreClosed   the gateway is stopping
-└── StoreBusy     a queue is full; try again in a moment
+├── StoreClosed       the gateway is stopping, or the writer ended
+└── StoreBusy         it cannot be done now; try again in a moment
+    └── StoreUnable   the disk is full or fails; nothing of the transaction was kept
 """
 
 import asyncio
 import logging
 import sqlite3
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -17,9 +19,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from gateway.storage.transaction import Signal, Transaction
@@ -29,7 +32,25 @@ log = logging.getLogger(__name__)
 
 READERS = 4
 SHARED_COMMITS_MAX = 64  # people's transactions that one commit may carry
+SHARED_BATCHES_MAX = 4  # and batches of heartbeats, so that nobody waits for many of them
 QUEUE_MAX = 2_000
+STUCK_S_MAX = 30.0  # a transaction that takes longer is no transaction any more
+
+# The file or the disk under it, and nothing that a transaction did.
+_UNABLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+_PRIMARY_CODE = 0xFF  # the extended codes carry more bits
 
 
 class StoreError(Exception):
@@ -42,6 +63,21 @@ class StoreClosed(StoreError):
 
 class StoreBusy(StoreError):
     """Too many transactions wait already."""
+
+
+class StoreUnable(StoreBusy):
+    """The disk is full or does not work; the text says which."""
+
+
+def _unable(error: BaseException) -> StoreUnable | None:
+    """What the error says of the database itself, if it does."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    code = getattr(cause, "sqlite_errorcode", None)  # errors of the driver's own have none
+    if code is None or code & _PRIMARY_CODE not in _UNABLE:
+        return None
+    return StoreUnable(str(cause))
 
 
 class Lane(IntEnum):
@@ -72,6 +108,8 @@ def sqlite_engine(path: Path, *, writing: bool) -> Engine:
         connection.execute("PRAGMA temp_store = MEMORY")
         if writing:
             connection.execute("PRAGMA journal_mode = WAL")
+            # 16 MB: rows that every heartbeat changes are copied back once, not each second.
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
         else:
             connection.execute("PRAGMA query_only = ON")
         return connection
@@ -105,6 +143,9 @@ class Store:
         self._listeners: dict[Signal, list[Callable[[], None]]] = {}
         self._closing = False
         self._passed_over = 0
+        self._group: list[_Work] = []  # under way
+        self._since_s: float | None = None  # when it began
+        self._unable = ""
         self.commits = 0
         self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._thread.start()
@@ -119,7 +160,8 @@ class Store:
         """Runs the function in a writing transaction; returns when it is committed.
 
         `operation_id` names the ledger operation: given by whoever may ask again, else random.
-        Raises what the function raises (nothing is kept then), `StoreBusy`, `StoreClosed`.
+        Raises what the function raises (nothing is kept then), `StoreBusy`, `StoreUnable`,
+        `StoreClosed`.
         """
         done: Future[T] = Future()
         work = _Work(function, operation_id or str(uuid.uuid4()), done)
@@ -161,13 +203,37 @@ class Store:
         """Transactions that wait for the writer."""
         return sum(len(lane) for lane in self._lanes)
 
+    def trouble(self) -> str:
+        """Why nothing can be stored at present; empty while all is well."""
+        since_s = self._since_s
+        if not self._thread.is_alive() and not self._closing:
+            return "the writer ended"
+        if since_s is not None and time.monotonic() - since_s > STUCK_S_MAX:
+            return f"a transaction has taken longer than {STUCK_S_MAX:.0f} s"
+        return self._unable
+
     def _write_forever(self) -> None:
-        connection = self._engine.connect()
         try:
-            while group := self._next_group():
-                self._commit(connection, group)
-        finally:
-            connection.close()
+            with self._engine.connect() as connection:
+                while group := self._next_group():
+                    self._group, self._since_s = group, time.monotonic()
+                    self._commit(connection, group)
+                    self._group, self._since_s = [], None
+        except BaseException:
+            log.critical("the writer ended, nothing can be stored any more", exc_info=True)
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Tells all who wait; whoever comes later is told by `write`."""
+        with self._wake:
+            self._closing = True
+            left = [*self._group, *(work for lane in self._lanes for work in lane)]
+            for lane in self._lanes:
+                lane.clear()
+        for work in left:
+            if not work.done.done():
+                work.done.set_exception(StoreClosed("the writer ended"))
 
     def _next_group(self) -> list[_Work]:
         """People first, but ingest is served after each group and jobs are never starved."""
@@ -183,7 +249,9 @@ class Store:
                 return [jobs.popleft()]
             if people and (self._passed_over % 2 or not ingest):
                 return [people.popleft() for _ in range(min(len(people), SHARED_COMMITS_MAX))]
-            return [(ingest or people or jobs).popleft()]
+            if ingest:
+                return [ingest.popleft() for _ in range(min(len(ingest), SHARED_BATCHES_MAX))]
+            return [(people or jobs).popleft()]
 
     def _commit(self, connection: Connection, group: list[_Work]) -> None:
         # A caller that gave up before its turn is left out; after this none can.
@@ -204,20 +272,32 @@ class Store:
                             with connection.begin_nested():
                                 result = work.function(tx)
                     except Exception as error:  # belongs to whoever asked
-                        if len(group) == 1:
+                        if len(group) == 1 or not _in_transaction(connection):
+                            # SQLite gives up a whole transaction at some errors, such as a full
+                            # disk; then nothing of the others' work is left either.
                             raise
                         work.done.set_exception(error)
                     else:
                         finished.append((work, result))
                         signals |= tx.signals
         except Exception as error:  # noqa: BLE001  # nothing of the group was kept; all are told
+            told = _unable(error) or error
+            if isinstance(told, StoreUnable):
+                self._unable = str(told)
+                told.__cause__ = error
             for work in group:
                 if not work.done.done():
-                    work.done.set_exception(error)
+                    work.done.set_exception(told)
             return
         self.commits += 1
+        self._unable = ""
         for work, result in finished:
             work.done.set_result(result)
         for signal in signals:
             for listener in self._listeners.get(signal, ()):
                 listener()
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    return driver.in_transaction

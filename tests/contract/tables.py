@@ -11,14 +11,13 @@ def cells(line: str) -> list[str]:
 
 
 def tables(page: str) -> dict[str, list[dict[str, str]]]:
-    """Every table of `docs/<page>`, by the heading of its first column and the number of columns.
-
-    The key is the whole heading row, joined by ` | `.
-    """
+    """Every table of `docs/<page>`, by its whole heading row, joined by ` | `."""
     found: dict[str, list[dict[str, str]]] = {}
     heading: list[str] = []
+    drawing = False
     for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines():
-        if not line.startswith("|"):
+        drawing ^= line.startswith("```")
+        if drawing or not line.startswith("|"):
             heading = []
         elif not heading:
             heading = cells(line)

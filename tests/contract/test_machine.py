@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from sqlalchemy import select, text
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from gateway.domain.instants import (
     DAY_MS,
@@ -23,9 +21,9 @@ from gateway.domain.instants import (
     month_of,
 )
 from gateway.domain.refusals import Code
-from gateway.storage.schema import device, device_live, transfer
-from gateway.storage.transaction import AnyRow, Transaction
+from gateway.storage.transaction import AnyRow
 from tests.conftest import SummaryRow
+from tests.contract.figures import charges_after, figures, newest_tenures
 from tests.contract.world import OPERATIONS, World, template
 
 SERIALS = [f"machine-{number}" for number in range(5)]
@@ -43,6 +41,8 @@ PASSING_MS = [
     30 * DAY_MS,
     30 * DAY_MS + 1,
 ]
+
+LATE_MS = [-HOUR_MS, 0, SECOND_MS, HOUR_MS, HOUR_MS + 1, 90 * MINUTE_MS, DAY_MS, 5 * DAY_MS]
 
 serials = st.sampled_from(SERIALS)
 picks = st.integers(0, 99)
@@ -90,6 +90,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.by_hand: set[str] = set()
         for parent in (None, 0, 1, 2):
             self._create(None if parent is None else list(self.nodes)[parent])
+        self.grant(pick=1, days=90, lasts=None, free=False)
+        for serial in SERIALS[:3]:
+            self.register(serial, 1, "on_contact", True)
+            self.heartbeats([serial], 1)
 
     def teardown(self) -> None:
         try:
@@ -114,48 +118,45 @@ class LedgerMachine(RuleBasedStateMachine):
         return list(self.nodes)[pick % len(self.nodes)]
 
     def _create(self, parent: str | None) -> None:
-        made = self.world.company(f"C{len(self.nodes)}", parent)
+        flag = parent is not None
+        made = self.world.company(f"C{len(self.nodes)}", parent, use_parent_credits=flag)
         self.nodes[made] = Node(parent)
-
-    @precondition(lambda self: len(self.nodes) < COMPANIES_MAX)
-    @rule(pick=picks)
-    def create(self, pick: int) -> None:
-        self._create(self._company(pick))
-        self._look()
-
-    @rule(pick=picks, to=picks, flag=st.booleans())
-    def move(self, pick: int, to: int, flag: bool) -> None:
-        moved, parent = self._company(pick), self._company(to)
-        if self._ask("companies.move", company_id=moved, parent_id=parent, use_parent_credits=flag):
-            self.nodes[moved].parent, self.nodes[moved].flag = parent, flag
-        self._look()
-
-    @rule(pick=picks, flag=st.booleans())
-    def flag(self, pick: int, flag: bool) -> None:
-        company_id = self._company(pick)
-        if self._ask("companies.change", company_id=company_id, use_parent_credits=flag):
-            self.nodes[company_id].flag = flag
-        self._look()
-
-    @rule(pick=picks, limit=st.sampled_from([None, 0, 1, 3]))
-    def limit(self, pick: int, limit: int | None) -> None:
-        company_id = self._company(pick)
-        if self._ask("companies.change", company_id=company_id, parent_limit=limit):
-            self.nodes[company_id].limit = limit
-        self._look()
-
-    @rule(pick=picks, suspended=st.booleans())
-    def suspend(self, pick: int, suspended: bool) -> None:
-        company_id = self._company(pick)
-        reason = {"reason": "late"} if suspended else {}
-        verb = "suspend" if suspended else "resume"
-        assert self._ask(f"companies.{verb}", company_id=company_id, **reason)
-        self.nodes[company_id].suspended = suspended
-        self._look()
+        self.nodes[made].flag = flag
 
     @rule(
         pick=picks,
-        days=st.sampled_from([1, 15, 30, 60, 95]),
+        to=picks,
+        what=st.sampled_from("create move flag limit suspend resume resume".split()),
+        flag=st.sampled_from([True, True, False]),
+        limit=st.sampled_from([None, None, 0, 1, 3]),
+    )
+    def change_tree(self, pick: int, to: int, what: str, flag: bool, limit: int | None) -> None:
+        company_id, parent = self._company(pick), self._company(to)
+        node = self.nodes[company_id]
+        given: dict[str, Any] = {"company_id": company_id}
+        match what:
+            case "create" if len(self.nodes) < COMPANIES_MAX:
+                self._create(company_id)
+            case "move":
+                if self._ask("companies.move", **given, parent_id=parent, use_parent_credits=flag):
+                    node.parent, node.flag = parent, flag
+            case "flag":
+                if self._ask("companies.change", **given, use_parent_credits=flag):
+                    node.flag = flag
+            case "limit":
+                assert self._ask("companies.change", **given, parent_limit=limit)
+                node.limit = limit
+            case "suspend":
+                assert self._ask("companies.suspend", **given, reason="late")
+                node.suspended = True
+            case "resume":
+                assert self._ask("companies.resume", **given)
+                node.suspended = False
+        self._look()
+
+    @rule(
+        pick=st.sampled_from([1, 1, 0, 0, 2, 3]),
+        days=st.sampled_from([1, 15, 30, 60, 95, 300]),
         lasts=st.sampled_from([None, 0, 5, 45]),
         free=st.booleans(),
     )
@@ -188,12 +189,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self._ask(f"devices.{verb}", serial=serial, credits=credits)
         self._look()
 
-    @rule(serial=serials)
-    def unregister(self, serial: str) -> None:
-        self._ask("devices.unregister", serial=serial)
-        self._look()
+    @rule(serial=serials, rarely=st.integers(0, 5))
+    def unregister(self, serial: str, rarely: int) -> None:
+        if rarely == 0:
+            self._ask("devices.unregister", serial=serial)
+            self._look()
 
-    @rule(serial=serials, wanted=st.booleans())
+    @rule(serial=serials, wanted=st.sampled_from([True, True, True, False]))
     def auto_extend(self, serial: str, wanted: bool) -> None:
         self._ask("devices.change", serial=serial, auto_extend=wanted)
         self._look()
@@ -218,9 +220,34 @@ class LedgerMachine(RuleBasedStateMachine):
         self.world.live(ms, jobs=jobs)
         self._look()
 
-    @rule(days=st.sampled_from([1, 4, 31, 65]))
-    def outage(self, days: int) -> None:
-        self.world.outage(days * DAY_MS)
+    @rule(
+        serial=serials,
+        before=st.booleans(),
+        after=st.booleans(),
+        late_ms=st.sampled_from(LATE_MS),
+        how=st.sampled_from("jobs jobs quiet off".split()),
+    )
+    def to_the_end(self, serial: str, before: bool, after: bool, late_ms: int, how: str) -> None:
+        """To the instant that matters for a device: its period's end, or that of its grace."""
+        fair = self.fair[serial]
+        end_ms = fair.grace_until if fair.period is None else fair.period[1]
+        ms = (end_ms or 0) + late_ms - self.world.now_ms
+        if ms <= MINUTE_MS:
+            return
+        if before:
+            self.heartbeats([serial], 1)
+        if how == "off":
+            self.world.outage(ms)
+        else:
+            self._served(ms)
+            self.world.live(ms, jobs=how == "jobs")
+        self._look()
+        if after:
+            self.heartbeats([serial], 1)
+
+    @rule(hours=st.sampled_from([2, 24, 24, 48, 65 * 24]))
+    def outage(self, hours: int) -> None:
+        self.world.outage(hours * HOUR_MS)
         self._look()
 
     @rule()
@@ -239,20 +266,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def _look(self) -> None:
         self._sums()
         self._charges()
-        rows = {row.serial: row for row in self.world.read(_devices)}
+        rows = {row.serial: row for row in self.world.read(newest_tenures)}
         for serial, row in rows.items():
             self._fairly(serial, row)
         self.by_contact.clear()
         self.by_hand.clear()
 
     def _sums(self) -> None:
-        found = self.world.read(_figures)
+        found = self.world.read(figures)
         assert found["stored"] + found["sinks"] == found["issued"] == self.granted
         assert found["negative"] == found["prepaid_wrong"] == found["twice"] == 0, found
 
     def _charges(self) -> None:
         """Each charge: nobody suspended, flags set all the way, within every limit."""
-        rows = self.world.read(lambda tx: _charges_after(tx, self.seq))
+        rows = self.world.read(lambda tx: charges_after(tx, self.seq))
         asked: dict[str, tuple[list[str], int, int]] = {}
         for row in rows:
             self.seq = row.seq
@@ -311,42 +338,7 @@ class LedgerMachine(RuleBasedStateMachine):
         fair.grace_ms = 0
 
 
-def _devices(tx: Transaction) -> Any:
-    return tx.all(
-        select(device, device_live.c.last_heard_at)
-        .join(device_live, device_live.c.device_id == device.c.id)
-        .where(device.c.ended_at.is_(None))
-    )
-
-
-def _charges_after(tx: Transaction, seq: int) -> Any:
-    return tx.all(
-        select(transfer)
-        .where(transfer.c.seq > seq, transfer.c.kind.in_(["activate", "extend"]))
-        .order_by(transfer.c.seq)
-    )
-
-
-_SUMS = """
-SELECT (SELECT coalesce(sum(balance), 0) FROM account) AS stored,
-       (SELECT coalesce(sum(days), 0) FROM transfer WHERE to_account IN (2, 3, 4)) AS sinks,
-       (SELECT coalesce(sum(days), 0) FROM transfer WHERE from_account = 1) AS issued,
-       (SELECT count(*) FROM account WHERE balance < 0) AS negative,
-       (SELECT count(*) FROM device AS d LEFT JOIN account AS a ON a.device_id = d.id
-        WHERE coalesce(a.balance, 0) * 86400000
-              <> coalesce(d.period_end - d.period_start, 0)) AS prepaid_wrong,
-       (SELECT count(*) FROM (SELECT 1 FROM heartbeat GROUP BY device_id, run_id, number
-                              HAVING count(*) > 1)) AS twice
-"""
-
-
-def _figures(tx: Transaction) -> dict[str, int]:
-    row = tx.one(text(_SUMS))
-    assert row is not None
-    return dict(row._mapping)
-
-
-def machine(fresh: Path) -> Callable[[], LedgerMachine]:
+def machine(fresh: Path) -> type[LedgerMachine]:
     """The machine's class over copies of this database."""
     return type("Machine", (LedgerMachine,), {"fresh": fresh})
 
@@ -368,7 +360,7 @@ def play(fresh: Path, *, examples: int, steps: int, derandomize: bool) -> None:
 
 
 def test_a_few_lives_of_an_installation(fresh_database: Path) -> None:
-    play(fresh_database, examples=15, steps=40, derandomize=True)
+    play(fresh_database, examples=25, steps=50, derandomize=True)
 
 
 @pytest.mark.long

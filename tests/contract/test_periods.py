@@ -1,8 +1,10 @@
 """Periods on a moved clock: extension, grace, outages, forfeits, waking up."""
 
 import pytest
+from sqlalchemy import select
 
 from gateway.domain.instants import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, instant_text
+from gateway.storage.schema import outage
 from tests.contract.world import BEGIN_MS, World
 
 S = "1100000001"
@@ -148,6 +150,48 @@ def test_sixty_five_days_of_outage_cost_nothing(world: World, acme: str) -> None
     assert world.pools(acme) == before - 30
     assert world.row(S).period_start == world.now_ms
     assert world.kinds(S) == [("activate", 30), ("serve", 30), ("activate", 30)]
+
+
+def test_grace_begins_at_the_next_heartbeat_when_the_end_was_missed(
+    world: World, acme: str
+) -> None:
+    world.do("devices.extend", serial=S)
+    world.live(50 * DAY_MS)
+    world.heartbeat(S)
+    world.outage(15 * DAY_MS)
+    assert world.service(S) == ("off", "unheard")
+    assert world.heartbeat(S).stored == 1
+    assert world.service(S) == ("active", "grace")
+    assert world.row(S).grace_until == world.now_ms + 3 * DAY_MS
+    world.live(4 * DAY_MS)
+    world.heartbeat(S)
+    # There is one grace for one period's end, however long nobody pays.
+    assert world.service(S) == ("unpaid", "no_credit")
+
+
+def test_only_a_server_that_was_down_makes_an_outage(world: World) -> None:
+    def outages() -> list[tuple[int, int]]:
+        rows = world.read(lambda tx: tx.all(select(outage.c.started_at, outage.c.ended_at)))
+        return [(row.started_at, row.ended_at) for row in rows]
+
+    world.live(40 * DAY_MS)  # a test moved the clock of the running server
+    world.live(MINUTE_MS)
+    assert outages() == []
+    before = world.now_ms
+    world.outage(MINUTE_MS + 1)
+    assert outages() == [(before, world.now_ms)]
+
+
+def test_a_clock_set_back_after_the_end_charges_once_and_leaves_no_hole(
+    world: World, acme: str
+) -> None:
+    world.do("devices.change", serial=S, auto_extend=False)
+    world.live(ON_TIME_MS)
+    assert world.service(S) == ("off", "not_activated")
+    world.now_ms -= 30 * SECOND_MS
+    world.do("devices.change", serial=S, auto_extend=True)
+    assert world.heartbeat(S).stored == 1
+    assert until(world) == 2 * PERIOD_MS and world.prepaid(S) == 30
 
 
 def test_an_outage_in_grace_is_not_paid_for(world: World, acme: str) -> None:

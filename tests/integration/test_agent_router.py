@@ -22,7 +22,7 @@ from tests.integration.test_up_whole import running
 class EventfulWorld(World):
     """Hours of a router's life in seconds."""
 
-    def story(self) -> Iterator[Event]:
+    def story(self, calm_s: float = 0.0) -> Iterator[Event]:
         yield Event(4.0, EventKind.CUT, 2.0)
         yield Event(9.0, EventKind.REBOOT, 0.5)
         yield Event(1e9, EventKind.CUT, 1.0)
@@ -34,7 +34,7 @@ async def test_a_cut_and_a_reboot_lose_nothing(tmp_path: Path) -> None:
         ready = await asyncio.to_thread(up.wait_ready)
         text = await asyncio.to_thread(join_string, ready, 1)
         book = JournalFile(tmp_path / "journal")
-        around = Surroundings(text, book, asyncio.Semaphore(1), {}, 1, False, said.append)
+        around = Surroundings(text, book, asyncio.Semaphore(1), {}, 1, False, 0.0, said.append)
         world = EventfulWorld(1, FIRST_SERIAL)
         router = Router(world, tmp_path / "router", around, Random(1))
         ending = asyncio.Event()
