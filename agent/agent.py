@@ -114,6 +114,8 @@ class Agent:
     async def run(self) -> None:
         """Works until `stop`; cancelled instead, it ends like a device that loses its power."""
         log.info("agent started serial=%s run=%s", self.serial, self.heartbeats.run)
+        if self._journal is not None:
+            self._tell_last_made(self._journal)
         try:
             async with asyncio.TaskGroup() as tasks:
                 linked = tasks.create_task(self._stay_connected(), name=f"link {self.serial}")
@@ -166,15 +168,24 @@ class Agent:
     def _sample(self) -> int:
         now_ms, wall_ms = self._clock.boot_ms(), self._clock.wall_ms()
         number = self.heartbeats.next_number
-        if self._journal is not None:
-            self._journal.made(self.serial, self.heartbeats.run, number, wall_ms)
         if wall_is_plausible(wall_ms):
             self.spool.note_offset(self.heartbeats.run, wall_ms - now_ms)
         self.heartbeats.sample(_checked(self._collector()), now_ms)
+        if self._journal is not None:
+            self._journal.made(self.serial, self.heartbeats.run, number, wall_ms)
         self._sampled_ms = now_ms
         self._resampled.set()
         self._wake.set()
         return number
+
+    def _tell_last_made(self, journal: Journal) -> None:
+        """A killed process may have died between the spool and the journal, at its last sample."""
+        for run in self.spool.runs():
+            number = self.spool.highest(run)
+            stored = self.spool.read(run, number)
+            if stored is not None:
+                offset_ms = self.spool.boot_of(run).offset_ms or 0
+                journal.made(self.serial, run, number, stored.boot_ms + offset_ms)
 
     # Connections
 

@@ -162,6 +162,11 @@ class Spool:
         low, high = self._bounds(run)
         return self._index.number[low] if low < high else None
 
+    def highest(self, run: str) -> int:
+        """The largest number of the run that is here; 0 when none is."""
+        low, high = self._bounds(run)
+        return self._index.number[high - 1] if low < high else 0
+
     def boot_of(self, run: str) -> BootRecord:
         """The boot in which the run was lived."""
         return self._boots[self._runs[self._run_index[run]].boot]

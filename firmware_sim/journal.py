@@ -1,10 +1,9 @@
 """Writes down every sample made and every sample receipted, for a checker that looks from outside.
 
-`made` is written before the sample goes into the spool. The other way round, a process killed in
-between would leave a sample in the spool of which the journal knows nothing, and the proof that
-everything in a spool gets stored would have a hole. This way the last `made` of a killed process
-may name a sample that never reached the spool: one at most, and the checker can tell, because it
-is the very last line of that process about a run that then ended.
+`made` is written when the sample is in the spool and before it can be sent. A process that is
+killed between the two leaves one sample in a spool of which the journal knows nothing; it writes
+that line at its next start, from the spool. So, once killed processes were started again, the
+journal names exactly the samples that were put into a spool, each once.
 """
 
 import json
@@ -19,14 +18,29 @@ class JournalFile:
         self.made_count = 0
         self.receipted_count = 0
         self._descriptor: int | None = None
+        self._told: dict[tuple[str, str], int] = {}  # the highest number of each run
         if path is not None:
+            self._read(path)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o644)
 
     def made(self, serial: str, run: str, number: int, at_ms: int) -> None:
-        """Called before the sample is put into the spool."""
+        """Called when the sample is in the spool; what was written before is not written again."""
+        if number <= self._told.get((serial, run), 0):
+            return
+        self._told[serial, run] = number
         self.made_count += 1
         self._write("made", serial, run, (number,), at_ms)
+
+    def _read(self, path: Path) -> None:
+        if not path.exists():
+            return
+        with path.open(encoding="ascii") as lines:
+            for line in lines:
+                entry = json.loads(line)
+                if entry["event"] == "made":
+                    key = entry["serial"], entry["run"]
+                    self._told[key] = max(self._told.get(key, 0), entry["number"])
 
     def receipted(self, serial: str, run: str, numbers: list[int], at_ms: int) -> None:
         """Called when a receipt covered these numbers, which were still in the spool."""

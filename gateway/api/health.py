@@ -58,7 +58,8 @@ class Health:
             return Check("database", False, f"no answer within {DATABASE_S_MAX:.0f} s")
         except (StoreError, SQLAlchemyError) as error:
             return Check("database", False, f"it does not answer: {type(error).__name__}")
-        return Check("database", True)
+        trouble = self.store.trouble()
+        return Check("database", not trouble, trouble and f"nothing can be stored: {trouble}")
 
     def _mqtt(self) -> list[Check]:
         telemetry, now_ms = self.telemetry, self.clock.wall_ms()

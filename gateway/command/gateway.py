@@ -31,20 +31,25 @@ from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.sender import Sender
 from gateway.ingest.session import Login
 from gateway.jobs import presence
-from gateway.jobs.housekeeping import mark_alive
+from gateway.jobs.housekeeping import mark_alive, note_field_table
 from gateway.jobs.schedule import Schedule
 from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
 from gateway.mqtt_server import acl
 from gateway.mqtt_server.acl import PROBE_LOGIN
 from gateway.mqtt_server.connection import TlsListener, UnixListener
-from gateway.mqtt_server.login_file import LoginFile, LoginFileSettings, LoginRows
+from gateway.mqtt_server.login_file import (
+    LoginFile,
+    LoginFileError,
+    LoginFileSettings,
+    LoginRows,
+)
 from gateway.mqtt_server.passwords import hash_password
 from gateway.mqtt_server.probe import ProbeSettings, UnsafeServer
 from gateway.mqtt_server.share_group import share_group
 from gateway.operations.registry import Site
 from gateway.storage.migrate import SchemaTooNew, migrate
 from gateway.storage.schema import mqtt_login, node
-from gateway.storage.store import Lane, Store
+from gateway.storage.store import Lane, Store, StoreBusy, StoreError
 from gateway.storage.transaction import Signal, Transaction
 from gateway.telemetry import Telemetry
 
@@ -103,7 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-_CANNOT_START = (KeyFileError, DataDirectoryError, SchemaTooNew, OSError, ConfigurationError)
+_CANNOT_START = (
+    KeyFileError,
+    DataDirectoryError,
+    SchemaTooNew,
+    OSError,
+    ConfigurationError,
+    StoreError,
+)
 
 
 def tune_collector() -> None:
@@ -152,6 +164,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     await ensure_operator(store, configuration.data.admin_file)
     # Before anything else happens: the time since the last mark was an outage.
     await store.write(mark_alive)
+    await store.write(note_field_table)
     telemetry = Telemetry(clock.wall_ms())
     passwords = read_mqtt_logins(configuration.mqtt.logins_file)
     logins = _login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
@@ -285,14 +298,20 @@ def _login_file(
         return LoginRows(newest, [*service, *devices])
 
     async def load_rows() -> LoginRows:
-        loaded = await store.read(read)
+        try:
+            loaded = await store.read(read)
+        except StoreBusy as error:
+            raise LoginFileError(f"the table cannot be read: {error}") from error
         telemetry.logins_version = loaded.version
         return loaded
 
     async def reached(number: int) -> None:
         telemetry.logins_written = number
         statement = update(node).where(node.c.name == mqtt.node).values(login_version=number)
-        await store.write(lambda tx: tx.run(statement), lane=Lane.JOBS)
+        try:
+            await store.write(lambda tx: tx.run(statement), lane=Lane.JOBS)
+        except StoreBusy as error:
+            raise LoginFileError(f"not noted: {error}") from error
 
     settings = LoginFileSettings(
         path=mqtt.password_file,

@@ -256,7 +256,7 @@ def _show(checks: Sequence[Check], console: Console) -> None:
     console.print(table)
     for check in checks:
         for finding in check.findings[:SHOWN_MAX]:
-            console.print(f"{check.name}: {finding}", markup=False, highlight=False)
+            console.print(f"{check.name}: {finding}", markup=False, highlight=False, soft_wrap=True)
         more = len(check.findings) - SHOWN_MAX
         if more > 0:
             console.print(f"{check.name}: and {more} more; see --json")
@@ -275,7 +275,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.json:
             print(json.dumps({"ok": False, "database": str(path), "error": str(error)}))
         else:
-            Console(stderr=True).print(f"fleetgate verify: {error}", markup=False, highlight=False)
+            Console(stderr=True).print(
+                f"fleetgate verify: {error}", markup=False, highlight=False, soft_wrap=True
+            )
         return 1
     summary = report(path, checks)
     if options.json:

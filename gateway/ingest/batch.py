@@ -138,7 +138,11 @@ class Batch:
         current = self._current_run(live, message.current_run)
         row = current if message.run == message.current_run else self._past_run(live, message.run)
         live.last_heard_at = arrival_ms
-        if current is live.run:
+        if current is not live.run:
+            rows.save_heard(self._tx, live.id, arrival_ms)
+        elif message.connection < current.connection:
+            self._overtaken(live)
+        else:
             self._writes.lives[live.id] = live
             if message.connection > current.connection:
                 # Its `up` has not come by yet: commands need this connection's nonce.
@@ -146,8 +150,6 @@ class Batch:
             live.interval_s = message.interval_s
             live.late_at, live.offline_at = deadlines(self._terms.node_clock_ms, message.interval_s)
             self._seen(live)
-        else:
-            rows.save_heard(self._tx, live.id, arrival_ms)
         served = self._served(live)
         taken = take(row, message)
         if row.superseded:
@@ -166,6 +168,12 @@ class Batch:
             self._due[row.id] = (live, row)
         elif wants_receipt(message, self._terms.every):
             self._due[row.id] = (live, row)
+
+    def _overtaken(self, live: Live) -> None:
+        """A message of an older connection says nothing of the present: its samples alone count."""
+        if live.id not in self._writes.lives:
+            live.late_at, live.offline_at = rows.deadlines_of(self._tx, live.id)
+            self._writes.lives[live.id] = live
 
     def _count(self, live: Live, message: Message, taken: Taken) -> None:
         if taken.repeats or taken.lost or message.dropped or message.ignored_fields:

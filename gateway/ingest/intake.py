@@ -134,7 +134,8 @@ class Intake:
             while True:
                 await under_way.acquire()
                 batch = await self._next_batch()
-                tasks.create_task(self._store_batch(batch, under_way), name="batch")
+                # By the session it came by, and not by one that takes over before it is stored.
+                tasks.create_task(self._store_batch(batch, self._session, under_way), name="batch")
 
     async def _next_batch(self) -> list[Waiting]:
         while True:
@@ -159,8 +160,9 @@ class Intake:
             if batch:
                 return batch
 
-    async def _store_batch(self, batch: list[Waiting], under_way: asyncio.Semaphore) -> None:
-        session = self._session
+    async def _store_batch(
+        self, batch: list[Waiting], session: Session | None, under_way: asyncio.Semaphore
+    ) -> None:
         messages = [one.message for one in batch]
         arrival_ms = messages[0].arrival_ms
         self._storing.append(arrival_ms)

@@ -179,7 +179,11 @@ class Session(asyncio.Protocol):
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
                 await self._accepted
-                self._write(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter(text) for text in filters]))
+                # Whatever QoS a device publishes at: the server disconnects who answers a message
+                # of QoS 2 as this session answers those of QoS 1.
+                qos = mqtt5.QoS.AT_LEAST_ONCE
+                wanted = [mqtt5.TopicFilter(text, max_qos=qos) for text in filters]
+                self._write(mqtt5.SubscribePacket(1, wanted))
                 codes = await self._subscribed
         except TimeoutError as error:
             raise SessionLost("the MQTT server does not answer") from error

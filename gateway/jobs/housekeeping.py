@@ -1,6 +1,19 @@
 """Marks that the server is alive, records outages, and deletes what has served its time."""
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.instants import DAY_MS, MINUTE_MS
@@ -8,6 +21,7 @@ from gateway.domain.registering import HASH_KEPT_MS
 from gateway.storage.schema import (
     api_token,
     device,
+    device_live,
     enrolment,
     idempotency,
     installation,
@@ -19,12 +33,15 @@ from gateway.storage.schema import (
     sign_in,
 )
 from gateway.storage.transaction import Transaction
+from wire.fields import FIELD_TABLE_VERSION
 
 OUTAGE_MS_MIN = MINUTE_MS
 QUARANTINE_ROWS_MAX = 1_000
+ROWS_AT_ONCE = 400  # heartbeats do not wait longer than some 20 ms for a job
 IDEMPOTENCY_KEPT_MS = 30 * DAY_MS
 OUTBOX_KEPT_MS = 30 * DAY_MS
 _ALIVE = "alive_at"
+_FIELD_TABLE = "field_table_version"
 
 
 def put(tx: Transaction, key: str, value: str) -> None:
@@ -57,11 +74,31 @@ def mark_alive(tx: Transaction, lived_ms: int = 0) -> None:
     put(tx, _ALIVE, str(tx.now_ms))
 
 
-def end_old_commands(tx: Transaction) -> int:
-    """Commands that were never answered: their outcome stays unknown."""
+def note_field_table(tx: Transaction) -> None:
+    """At a start with another field table: values that it reads anew are asked for."""
+    version = str(FIELD_TABLE_VERSION)
+    if get(tx, _FIELD_TABLE) != version:
+        tx.run(update(device_live).values(need_full=True))
+        put(tx, _FIELD_TABLE, version)
+
+
+def unanswered(tx: Transaction) -> list[str]:
+    """Commands whose time is over without an answer; asked often, so it only reads."""
+    return [
+        row.id
+        for row in tx.all(
+            select(outbox.c.id)
+            .where(outbox.c.answered_at.is_(None), outbox.c.expires_at <= tx.now_ms)
+            .limit(ROWS_AT_ONCE)
+        )
+    ]
+
+
+def end_commands(tx: Transaction, ids: list[str]) -> int:
+    """These were never answered: their outcome is unknown."""
     return tx.run(
         update(outbox)
-        .where(outbox.c.answered_at.is_(None), outbox.c.expires_at <= tx.now_ms)
+        .where(outbox.c.id.in_(ids), outbox.c.answered_at.is_(None))
         .values(
             answered_at=tx.now_ms,
             sent_at=func.coalesce(outbox.c.sent_at, tx.now_ms),
@@ -71,20 +108,26 @@ def end_old_commands(tx: Transaction) -> int:
     )
 
 
-def clean(tx: Transaction) -> None:
-    """Deletes what nobody needs any more; each kind has its own time."""
+def clean(tx: Transaction) -> int:
+    """Deletes some of what nobody needs any more; each kind has its own time. How many rows."""
     now_ms = tx.now_ms
     newest = tx.scalar(select(func.max(quarantine.c.id))) or 0
-    tx.run(delete(quarantine).where(quarantine.c.id <= newest - QUARANTINE_ROWS_MAX))
-    tx.run(delete(idempotency).where(idempotency.c.at < now_ms - IDEMPOTENCY_KEPT_MS))
-    tx.run(delete(outbox).where(outbox.c.answered_at < now_ms - OUTBOX_KEPT_MS))
-    tx.run(delete(sign_in).where(sign_in.c.expires_at < now_ms))
-    tx.run(delete(api_token).where(api_token.c.expires_at < now_ms))
-    tx.run(
-        delete(join_code).where(or_(join_code.c.expires_at < now_ms, join_code.c.uses_left == 0))
-    )
-    tx.run(delete(mqtt_login).where(mqtt_login.c.hash.is_(None), _not_newest()))
-    _forget_dormant(tx)
+    for table, over in (
+        (quarantine, quarantine.c.id <= newest - QUARANTINE_ROWS_MAX),
+        (idempotency, idempotency.c.at < now_ms - IDEMPOTENCY_KEPT_MS),
+        (outbox, outbox.c.answered_at < now_ms - OUTBOX_KEPT_MS),
+        (sign_in, sign_in.c.expires_at < now_ms),
+        (api_token, api_token.c.expires_at < now_ms),
+        (join_code, or_(join_code.c.expires_at < now_ms, join_code.c.uses_left == 0)),
+        (mqtt_login, and_(mqtt_login.c.hash.is_(None), _not_newest())),
+        (enrolment, enrolment.c.device_id.in_(_long_dormant(now_ms))),
+    ):
+        key = tuple(table.primary_key)
+        some = select(*key).where(over).limit(ROWS_AT_ONCE)
+        deleted = tx.run(delete(table).where(tuple_(*key).in_(some)))
+        if deleted:
+            return deleted
+    return 0
 
 
 def _not_newest() -> ColumnElement[bool]:
@@ -92,12 +135,8 @@ def _not_newest() -> ColumnElement[bool]:
     return mqtt_login.c.version < select(func.max(mqtt_login.c.version)).scalar_subquery()
 
 
-def _forget_dormant(tx: Transaction) -> None:
-    old = tx.all(
-        select(device.c.id, device.c.serial)
-        .join(enrolment, enrolment.c.device_id == device.c.id)
-        .where(and_(device.c.registered.is_(False), device.c.dormant_at < tx.now_ms - HASH_KEPT_MS))
-        .limit(100)
+def _long_dormant(now_ms: int) -> Select[Any]:
+    """Devices that cannot be woken from the desk any more."""
+    return select(device.c.id).where(
+        device.c.registered.is_(False), device.c.dormant_at < now_ms - HASH_KEPT_MS
     )
-    for row in old:
-        tx.run(delete(enrolment).where(enrolment.c.device_id == row.id))

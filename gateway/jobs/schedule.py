@@ -110,7 +110,9 @@ class Schedule:
             pass
 
     async def _commands(self) -> None:
-        await self._store.write(housekeeping.end_old_commands, lane=Lane.JOBS)
+        while ids := await self._store.read(housekeeping.unanswered):
+            await self._store.write(partial(housekeeping.end_commands, ids=ids), lane=Lane.JOBS)
 
     async def _clean(self) -> None:
-        await self._store.write(housekeeping.clean, lane=Lane.JOBS)
+        while await self._store.write(housekeeping.clean, lane=Lane.JOBS):
+            pass

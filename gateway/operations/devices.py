@@ -1,10 +1,10 @@
 """Devices as people see them: listing, showing, changing what they are called."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy import Select, bindparam, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import DAY_MS, instant_text
@@ -109,6 +109,7 @@ class ListDevices(Page, kw_only=True):
     q: str = ""
     state: str = ""
     presence: str = ""
+    sort: Literal["serial", "-serial"] = "serial"
 
 
 class OneDevice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -141,9 +142,18 @@ def rows() -> Select[Any]:
     )
 
 
+# Made once: building a statement costs more than running it.
+_BY_SERIAL = rows().where(device.c.serial == bindparam("wanted"))
+_STANDING_OF = (
+    select(*STANDING)
+    .join(device_live, device_live.c.device_id == device.c.id)
+    .where(device.c.id == bindparam("wanted"))
+)
+
+
 def find(call: Call, serial: str, right: Right) -> AnyRow:
     """The registered device, if the caller has the right in its company. Raises `Refused`."""
-    row = call.tx.one(rows().where(device.c.serial == serial)) if is_serial(serial) else None
+    row = call.tx.one(_BY_SERIAL, {"wanted": serial}) if is_serial(serial) else None
     if row is None:
         call.allows(right)
         raise not_found("device")
@@ -210,7 +220,7 @@ def _latest(latest: bytes, recent: bytes) -> dict[str, ValueShown]:
 
 def show(call: Call, serial: str) -> Device:
     """The device as it stands now in this transaction."""
-    row = call.tx.one(rows().where(device.c.serial == serial))
+    row = call.tx.one(_BY_SERIAL, {"wanted": serial})
     assert row is not None
     return Shown(call).device(row)
 
@@ -239,9 +249,12 @@ def list_devices(call: Call, given: ListDevices) -> Devices:
         statement = statement.where(device.c.state == given.state)
     if given.presence:
         statement = statement.where(device_live.c.presence == given.presence)
+    falling = given.sort == "-serial"
     if given.cursor:
-        statement = statement.where(device.c.serial > given.cursor)
-    found = call.tx.all(statement.order_by(device.c.serial).limit(given.limit + 1))
+        after = device.c.serial < given.cursor if falling else device.c.serial > given.cursor
+        statement = statement.where(after)
+    order = device.c.serial.desc() if falling else device.c.serial
+    found = call.tx.all(statement.order_by(order).limit(given.limit + 1))
     shown = Shown(call)
     items = [shown.device(row) for row in found[: given.limit]]
     return Devices(items, items[-1].serial if len(found) > given.limit else None)
@@ -279,11 +292,7 @@ def change_device(call: Call, given: ChangeDevice) -> Device:
 
 def one_standing(call: Call, device_id: int) -> AnyRow:
     """What decides about the device's service."""
-    row = call.tx.one(
-        select(*STANDING)
-        .join(device_live, device_live.c.device_id == device.c.id)
-        .where(device.c.id == device_id)
-    )
+    row = call.tx.one(_STANDING_OF, {"wanted": device_id})
     assert row is not None
     return row
 

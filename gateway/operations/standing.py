@@ -86,6 +86,9 @@ _SAVE = (
     .where(device.c.id == bindparam("device"))
     .values({name: bindparam(name) for name in _SAVED})
 )
+_NEED_FULL = (
+    update(device_live).where(device_live.c.device_id == bindparam("device")).values(need_full=True)
+)
 _LAST_SEQ = select(transfer.c.seq).order_by(transfer.c.seq.desc()).limit(1)
 _OUTAGES = select(outage.c.started_at, outage.c.ended_at).where(
     outage.c.ended_at > bindparam("since")
@@ -298,7 +301,7 @@ def _set(tx: Transaction, held: Held, now: Service) -> None:
         return
     if held.active:
         # Its state was not kept meanwhile: the next receipt asks for a full sample.
-        tx.run(update(device_live).where(device_live.c.device_id == held.id).values(need_full=True))
+        tx.run(_NEED_FULL, {"device": held.id})
     tell_interval(tx, held)
 
 

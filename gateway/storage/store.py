@@ -70,14 +70,15 @@ class StoreUnable(StoreBusy):
 
 
 def _unable(error: BaseException) -> StoreUnable | None:
-    """What the error says of the database itself, if it does."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    if not isinstance(cause, sqlite3.Error):
-        return None
-    code = getattr(cause, "sqlite_errorcode", None)  # errors of the driver's own have none
-    if code is None or code & _PRIMARY_CODE not in _UNABLE:
-        return None
-    return StoreUnable(str(cause))
+    """What the error, or one that led to it, says of the database itself, if it does."""
+    cause: BaseException | None = error
+    while cause is not None:
+        found = cause.orig if isinstance(cause, DBAPIError) else cause
+        code = getattr(found, "sqlite_errorcode", None)
+        if code is not None and code & _PRIMARY_CODE in _UNABLE:
+            return StoreUnable(str(found))
+        cause = cause.__context__
+    return None
 
 
 class Lane(IntEnum):
@@ -175,13 +176,19 @@ class Store:
         return await asyncio.wrap_future(done)
 
     async def read(self, function: Callable[[Transaction], T]) -> T:
-        """Runs the function on one consistent view of the database."""
+        """Runs the function on one consistent view of the database. Raises `StoreUnable` too."""
         if self._closing:
             raise StoreClosed("the store is closed")
 
         def work() -> T:
-            with self._readers.begin() as connection:
-                return function(Transaction(connection, self._now_ms(), ""))
+            try:
+                with self._readers.begin() as connection:
+                    return function(Transaction(connection, self._now_ms(), ""))
+            except DBAPIError as error:
+                unable = _unable(error)
+                if unable is None:
+                    raise
+                raise unable from error
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
@@ -206,8 +213,6 @@ class Store:
     def trouble(self) -> str:
         """Why nothing can be stored at present; empty while all is well."""
         since_s = self._since_s
-        if not self._thread.is_alive() and not self._closing:
-            return "the writer ended"
         if since_s is not None and time.monotonic() - since_s > STUCK_S_MAX:
             return f"a transaction has taken longer than {STUCK_S_MAX:.0f} s"
         return self._unable
@@ -222,12 +227,11 @@ class Store:
         except BaseException:
             log.critical("the writer ended, nothing can be stored any more", exc_info=True)
             self._abandon()
-            raise
 
     def _abandon(self) -> None:
         """Tells all who wait; whoever comes later is told by `write`."""
         with self._wake:
-            self._closing = True
+            self._closing, self._unable, self._since_s = True, "the writer ended", None
             left = [*self._group, *(work for lane in self._lanes for work in lane)]
             for lane in self._lanes:
                 lane.clear()
@@ -276,7 +280,7 @@ class Store:
                             # SQLite gives up a whole transaction at some errors, such as a full
                             # disk; then nothing of the others' work is left either.
                             raise
-                        work.done.set_exception(error)
+                        work.done.set_exception(_unable(error) or error)
                     else:
                         finished.append((work, result))
                         signals |= tx.signals

@@ -1,176 +1,181 @@
-"""The store: whole transactions, shared commits, consistent reads, signals, and its end."""
+"""The store when the disk is full, when the writer meets a bug, and when it ends."""
 
 import asyncio
-from functools import partial
+import sqlite3
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import text
 
-from gateway.storage.migrate import SchemaTooNew, migrate
-from gateway.storage.schema import installation
-from gateway.storage.store import QUEUE_MAX, Lane, Store, StoreBusy, StoreClosed
-from gateway.storage.transaction import Signal, Transaction
-from tests.contract.world import BEGIN_MS, World
+from gateway.api.health import Check, Health
+from gateway.clock import Clock
+from gateway.jobs.housekeeping import get, put
+from gateway.storage.migrate import migrate
+from gateway.storage.store import Lane, Store, StoreClosed, StoreUnable
+from gateway.storage.transaction import Transaction
+from gateway.telemetry import Telemetry
+
+LARGE = "x" * 400_000
+NOW_MS = 1_800_000_000_000
 
 
 @pytest.fixture
-def store(world: World) -> Store:
-    """The world's own store."""
-    return world.store
+def store(tmp_path: Path) -> Iterator[Store]:
+    path = tmp_path / "fleetgate.db"
+    migrate(path)
+    store = Store(path, lambda: NOW_MS)
+    yield store
+    store.close()
 
 
-def put(key: str, *, then: Exception | None = None) -> Any:
-    """A transaction that adds a row and may fail afterwards."""
-
-    def run(tx: Transaction) -> str:
-        tx.run(insert(installation), {"key": key, "value": str(tx.now_ms)})
-        if then is not None:
-            raise then
-        return key
-
-    return run
+def fill(tx: Transaction) -> None:
+    """From here on the file may not grow: what SQLite does when the disk is full."""
+    pages = tx.scalar(text("PRAGMA page_count"))
+    tx.scalar(text(f"PRAGMA max_page_count = {pages + 2}"))
 
 
-def keys(tx: Transaction) -> set[str]:
-    return {row.key for row in tx.all(select(installation.c.key))} - {"alive_at"}
+def make_room(tx: Transaction) -> None:
+    tx.scalar(text("PRAGMA max_page_count = 1073741823"))
 
 
-def test_one_that_fails_takes_nothing_and_nobody_with_it(world: World) -> None:
-    outcomes = world.together(
-        [put(f"key-{n}", then=KeyError("x") if n % 3 == 0 else None) for n in range(30)]
-    )
-    for number, outcome in enumerate(outcomes):
-        assert isinstance(outcome, KeyError) == (number % 3 == 0)
-    assert world.read(keys) == {f"key-{n}" for n in range(30) if n % 3}
+def putting(key: str, value: str) -> Any:
+    return lambda tx: put(tx, key, value)
 
 
-def test_one_that_breaks_a_rule_of_the_database_takes_nothing_either(world: World) -> None:
-    outcomes = world.together([put("same") for _ in range(10)])
-    assert outcomes.count("same") == 1 and world.read(keys) == {"same"}
+async def has(store: Store, key: str) -> bool:
+    return await store.read(lambda tx: get(tx, key)) is not None
 
 
-def test_readers_cannot_write_and_see_one_state(world: World) -> None:
-    with pytest.raises(Exception, match="readonly"):
-        world.read(put("never"))
+async def together(store: Store, *functions: Any, lane: Lane) -> list[Any]:
+    """All of them wait before the first one is begun, so that they share a commit."""
+    begun, go_on = threading.Event(), threading.Event()
 
-    async def both() -> tuple[int, int]:
-        inside = asyncio.Event()
-        loop = asyncio.get_running_loop()
+    def hold(tx: Transaction) -> None:
+        begun.set()
+        assert go_on.wait(10)
 
-        def count(tx: Transaction) -> tuple[int, int]:
-            first = tx.scalar(select(func.count()).select_from(installation))
-            loop.call_soon_threadsafe(inside.set)
-            # Somebody writes and commits meanwhile.
-            asyncio.run_coroutine_threadsafe(world.store.write(put("late")), loop).result(10)
-            return first, tx.scalar(select(func.count()).select_from(installation))
-
-        return await world.store.read(count)
-
-    first, second = asyncio.run(both())
-    assert first == second and "late" in world.read(keys)
-
-
-def test_people_go_first_and_jobs_are_not_starved(store: Store) -> None:
-    order: list[str] = []
-
-    async def crowd() -> None:
-        gate = asyncio.get_running_loop().create_future()
-
-        def hold(_tx: Transaction) -> None:
-            asyncio.run_coroutine_threadsafe(asyncio.wait_for(gate, 10), loop).result(10)
-
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(store.write(hold))
-            await asyncio.sleep(0)
-            for lane, count in ((Lane.JOBS, 3), (Lane.INGEST, 3), (Lane.PEOPLE, 3)):
-                for _ in range(count):
-                    tasks.create_task(store.write(partial(note, lane), lane=lane))
-            await asyncio.sleep(0)
-            gate.set_result(None)
-
-    def note(lane: Lane, _tx: Transaction) -> None:
-        order.append(lane.name)
-
-    asyncio.run(crowd())
-    assert sorted(order) == ["INGEST"] * 3 + ["JOBS"] * 3 + ["PEOPLE"] * 3
-    assert order.index("PEOPLE") < order.index("JOBS")
-    assert order[-1] == "JOBS"
+    async with asyncio.TaskGroup() as tasks:
+        holding = tasks.create_task(store.write(hold))
+        await asyncio.to_thread(begun.wait, 10)
+        rest = asyncio.gather(
+            *[store.write(one, lane=lane) for one in functions], return_exceptions=True
+        )
+        await asyncio.sleep(0)
+        waiting = store.waiting()
+        go_on.set()
+        await holding
+    assert waiting == len(functions)
+    return await rest
 
 
-def test_signals_are_given_after_the_commit_and_only_then(world: World) -> None:
-    heard: list[set[str]] = []
-    world.store.listen(Signal.RECHECK, lambda: heard.append({"heard"}))
-
-    def mark(tx: Transaction) -> None:
-        tx.signals.add(Signal.RECHECK)
-        assert not heard
-
-    world.write(mark)
-    world.write(keys)  # the writer called the listeners before it took the next
-    assert len(heard) == 1
-
-    def fail(tx: Transaction) -> None:
-        tx.signals.add(Signal.RECHECK)
-        raise KeyError("x")
-
-    with pytest.raises(KeyError):
-        world.write(fail)
-    world.write(keys)
-    assert len(heard) == 1
-
-
-def test_a_full_queue_says_so(store: Store) -> None:
-    async def flood() -> int:
-        loop = asyncio.get_running_loop()
-        gate = loop.create_future()
-        begun = asyncio.Event()
-
-        def hold(_tx: Transaction) -> None:
-            loop.call_soon_threadsafe(begun.set)
-            asyncio.run_coroutine_threadsafe(asyncio.wait_for(gate, 20), loop).result(20)
-
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(store.write(hold))
-            await begun.wait()
-            waiting = [
-                tasks.create_task(store.write(lambda _tx: None, lane=Lane.JOBS))
-                for _ in range(QUEUE_MAX)
-            ]
-            await asyncio.sleep(0)  # each of them runs up to its place in the queue
-            with pytest.raises(StoreBusy):
-                await store.write(lambda _tx: None, lane=Lane.JOBS)
-            assert store.waiting() == QUEUE_MAX
-            for one in waiting[5:]:
-                one.cancel()  # a caller that gave up before its turn is left out
-            gate.set_result(None)
-        return sum(one.cancelled() for one in waiting)
-
-    assert asyncio.run(flood()) == QUEUE_MAX - 5
-
-
-def test_a_closed_store_finishes_what_waits_and_takes_no_more(
-    tmp_path: Path, fresh_database: Path
+@pytest.mark.parametrize("lane", [Lane.PEOPLE, Lane.INGEST])
+async def test_nobody_is_told_that_something_is_kept_which_a_full_disk_took_away(
+    store: Store, lane: Lane
 ) -> None:
-    store = Store(fresh_database, lambda: BEGIN_MS)
+    """SQLite may give up the whole transaction, and with it the work of all others in it."""
+    await store.write(fill)
+    keys = ["first", "large", "last"]
+    outcomes = await together(
+        store,
+        putting("first", "1"),
+        putting("large", LARGE),
+        putting("last", "3"),
+        lane=lane,
+    )
+    for key, outcome in zip(keys, outcomes, strict=True):
+        assert outcome is None or isinstance(outcome, StoreUnable), outcome
+        assert await has(store, key) is (outcome is None), key
+    assert isinstance(outcomes[1], StoreUnable)
 
-    async def use() -> None:
-        store.close()
-        for ask in (store.write, store.read):
-            with pytest.raises(StoreClosed):
-                await ask(keys)
 
-    asyncio.run(use())
-    assert store.waiting() == 0
+async def test_a_full_disk_is_told_and_over_when_there_is_room_again(store: Store) -> None:
+    assert store.trouble() == ""
+    await store.write(fill)
+    with pytest.raises(StoreUnable, match="full"):
+        await store.write(putting("large", LARGE))
+    assert "full" in store.trouble()
+    await store.write(make_room)
+    assert store.trouble() == ""
+    await store.write(putting("large", LARGE))
+    assert await has(store, "large")
 
 
-def test_a_database_of_a_later_version_is_refused_and_not_touched(world: World) -> None:
-    migrate(world.path)  # a second time: nothing to do
-    world.write(lambda tx: tx.run(text("UPDATE alembic_version SET version_num = '9999'")))
-    try:
-        with pytest.raises(SchemaTooNew, match="9999"):
-            migrate(world.path)
-    finally:
-        world.write(lambda tx: tx.run(text("UPDATE alembic_version SET version_num = '0001'")))
+async def test_an_error_of_one_in_a_shared_commit_is_its_own(store: Store) -> None:
+    def bad(tx: Transaction) -> None:
+        put(tx, "bad", "1")
+        tx.run(text("INSERT INTO nowhere VALUES (1)"))
+
+    first, second, third = await together(
+        store, putting("a", "1"), bad, putting("b", "1"), lane=Lane.PEOPLE
+    )
+    assert first is None and third is None and "nowhere" in str(second)
+    assert await has(store, "a") and await has(store, "b") and not await has(store, "bad")
+
+
+async def test_a_writer_that_ends_is_never_silent(tmp_path: Path) -> None:
+    path = tmp_path / "fleetgate.db"
+    migrate(path)
+    broken = False
+
+    def now_ms() -> int:
+        if broken:
+            raise PermissionError("the clock's file")
+        return NOW_MS
+
+    store = Store(path, now_ms)
+    await store.write(putting("a", "1"))
+    broken = True
+    with pytest.raises(StoreClosed):
+        await store.write(putting("b", "1"))
+    with pytest.raises(StoreClosed):
+        await store.write(putting("c", "1"))
+    assert store.trouble() == "the writer ended"
+    store.close()
+
+
+async def test_what_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
+    class Ended(BaseException):
+        pass
+
+    path = tmp_path / "fleetgate.db"
+    migrate(path)
+    store = Store(path, lambda: NOW_MS)
+
+    def end(tx: Transaction) -> None:
+        raise Ended
+
+    outcomes = await together(store, end, putting("a", "1"), lane=Lane.JOBS)
+    assert [type(outcome) for outcome in outcomes] == [StoreClosed, StoreClosed]
+    store.close()
+
+
+async def test_a_writing_process_beside_us_is_waited_for(store: Store) -> None:
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(store.write(putting("a", "1")))
+        done, _ = await asyncio.wait({writing}, timeout=0.3)
+        assert not done
+        other.execute("COMMIT")
+    other.close()
+    assert await has(store, "a")
+
+
+async def test_a_gateway_that_cannot_store_is_not_ready(store: Store) -> None:
+    """Its reads go on, so that a look at them alone would say that all is well."""
+    health = Health(store, Telemetry(NOW_MS), Clock())
+
+    async def database() -> Check:
+        return next(one for one in (await health.readiness()).checks if one.name == "database")
+
+    assert (await database()).ok
+    await store.write(fill)
+    with pytest.raises(StoreUnable):
+        await store.write(putting("large", LARGE))
+    found = await database()
+    assert not found.ok and "full" in found.why
+    await store.write(make_room)
+    assert (await database()).ok

@@ -6,7 +6,7 @@ from agent.heartbeat import STRIKES_MAX
 from agent.intervals import Intervals
 from tests.agent_device import Device
 from tests.model_gateway import ModelGateway
-from wire.heartbeat import Message, Receipt, decode_receipt
+from wire.heartbeat import Message, Receipt, Refused, decode_receipt
 
 
 def messages(payloads: list[bytes]) -> list[Message]:
@@ -182,6 +182,21 @@ def test_refused_ranges_are_dropped_and_counted(tmp_path: Path) -> None:
     received = device.machine.receipt(decode_receipt(answer), device.now_ms)
     assert received.settled == []
     assert (device.spool.refused, device.spool.dropped, len(device.spool)) == (1, 1, 0)
+
+
+def test_what_a_receipt_refuses_is_not_settled_by_it_however_far_it_reaches(tmp_path: Path) -> None:
+    """The gateway gives numbers up by counting them as settled, and says so once."""
+    device = Device(tmp_path)
+    for value in (1, 2, 3):
+        device.sample({1: value})
+    device.connect()
+    device.take()
+    refused = (Refused(2, 2, "too_many_gaps"),)
+    received = device.machine.receipt(
+        receipt(device.machine.run, 3, refused=refused), device.now_ms
+    )
+    assert received.settled == [1, 3]
+    assert (device.spool.refused, len(device.spool)) == (1, 0)
 
 
 def test_a_receipt_for_samples_that_do_not_exist_changes_nothing(tmp_path: Path) -> None:
