@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.jobs.housekeeping import put
-from gateway.storage.store import Lane, Store
+from gateway.storage.store import Lane, Store, StoreBusy
 from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry
 
@@ -36,7 +36,10 @@ async def check_ledger_forever(
         if not sound:
             log.error("ledger check failed: run  fleetgate verify --data %s", data)
             telemetry.failed(clock.wall_ms(), "ledger_broken", "run `fleetgate verify`")
-        await store.write(partial(_keep, sound=sound), lane=Lane.JOBS)
+        try:
+            await store.write(partial(_keep, sound=sound), lane=Lane.JOBS)
+        except StoreBusy as error:
+            log.warning("result of the ledger check not kept error=%s", error)
 
 
 def _keep(tx: Transaction, sound: bool) -> None:

@@ -7,7 +7,6 @@ import msgspec
 
 from gateway.domain.presence import Deadlines
 from gateway.domain.runs import RunRow
-from gateway.jobs.housekeeping import QUARANTINE_ROWS_MAX
 from gateway.storage import latest_values
 from gateway.storage.transaction import Transaction
 from wire.ranges import Settled
@@ -28,6 +27,7 @@ _DEVICE_COLUMNS = 13
 _LATEST = "SELECT latest FROM device_latest WHERE device_id = ?"
 _SAVE_LATEST = "UPDATE device_latest SET latest = ? WHERE device_id = ?"
 _LOADED_AT_ONCE = 500
+QUARANTINE_ROWS_MAX = 1_000
 _RUN = """
 SELECT id, run, upto, ranges, state_seq, last_at FROM run WHERE device_id = ? AND run = ?
 """

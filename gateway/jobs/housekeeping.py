@@ -29,14 +29,12 @@ from gateway.storage.schema import (
     mqtt_login,
     outage,
     outbox,
-    quarantine,
     sign_in,
 )
 from gateway.storage.transaction import Transaction
 from wire.fields import FIELD_TABLE_VERSION
 
 OUTAGE_MS_MIN = MINUTE_MS
-QUARANTINE_ROWS_MAX = 1_000
 ROWS_AT_ONCE = 400  # heartbeats do not wait longer than some 20 ms for a job
 IDEMPOTENCY_KEPT_MS = 30 * DAY_MS
 OUTBOX_KEPT_MS = 30 * DAY_MS
@@ -111,9 +109,7 @@ def end_commands(tx: Transaction, ids: list[str]) -> int:
 def clean(tx: Transaction) -> int:
     """Deletes some of what nobody needs any more; each kind has its own time. How many rows."""
     now_ms = tx.now_ms
-    newest = tx.scalar(select(func.max(quarantine.c.id))) or 0
     for table, over in (
-        (quarantine, quarantine.c.id <= newest - QUARANTINE_ROWS_MAX),
         (idempotency, idempotency.c.at < now_ms - IDEMPOTENCY_KEPT_MS),
         (outbox, outbox.c.answered_at < now_ms - OUTBOX_KEPT_MS),
         (sign_in, sign_in.c.expires_at < now_ms),

@@ -14,6 +14,7 @@ _DUE = {
         device_live.c.device_id, device_live.c.presence, device.c.company_id
     ).where(
         device_live.c.presence.in_([Presence.ONLINE.value, Presence.LATE.value]),
+        device_live.c.late_at <= bindparam("clock"),  # said for the index
         device_live.c.offline_at <= bindparam("clock"),
     ),
     Presence.LATE: select(

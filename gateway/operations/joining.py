@@ -206,10 +206,8 @@ def _admitted(call: Call, code: AnyRow, row: AnyRow | None, request: JoinRequest
 def _enrol(
     tx: Transaction, site: Site, device_id: int, state: str, request: JoinRequest
 ) -> JoinAnswer:
-    replaced = ("waiting",) if state == "waiting" else ("waiting", "joined")
-    tx.run(
-        delete(enrolment).where(enrolment.c.device_id == device_id, enrolment.c.state.in_(replaced))
-    )
+    # Another claimant that waits goes on waiting when the device in force joins anew.
+    tx.run(delete(enrolment).where(enrolment.c.device_id == device_id, enrolment.c.state == state))
     hashed = hash_password(request.mqtt_password)
     key = bytes.fromhex(request.command_key)
     tx.run(
@@ -250,6 +248,7 @@ def _answer(
         "serial": serial,
         "company_id": str(row.company_id),
         "password_hash": credential.password_hash,
+        "fingerprint": credential.fingerprint.hex(),
         "command_key": base64.b64encode(credential.command_key).decode(),
         "at": credential.at,
     }

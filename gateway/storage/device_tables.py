@@ -120,7 +120,8 @@ device_live = Table(
     Column("ignored_fields", BigInteger, nullable=False),
     Column("malformed", BigInteger, nullable=False),
 )
-Index("ix_device_live_due", device_live.c.presence, device_live.c.offline_at)
+# Nobody is offline before being late, so one index serves both sweeps.
+Index("ix_device_live_due", device_live.c.presence, device_live.c.late_at)
 
 device_latest = Table(
     "device_latest",
@@ -226,6 +227,12 @@ outbox = Table(
         "created_at",
         sqlite_where=text("sent_at IS NULL"),
         postgresql_where=text("sent_at IS NULL"),
+    ),
+    Index(
+        "ix_outbox_unanswered",
+        "expires_at",
+        sqlite_where=text("answered_at IS NULL"),
+        postgresql_where=text("answered_at IS NULL"),
     ),
     Index(None, "device_id", "created_at"),
 )

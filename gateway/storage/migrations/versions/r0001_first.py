@@ -396,7 +396,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device_id", name=op.f("pk_device_live")),
     )
     with op.batch_alter_table("device_live", schema=None) as batch_op:
-        batch_op.create_index("ix_device_live_due", ["presence", "offline_at"], unique=False)
+        batch_op.create_index("ix_device_live_due", ["presence", "late_at"], unique=False)
 
     op.create_table(
         "enrolment",
@@ -436,6 +436,13 @@ def upgrade() -> None:
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index(
             batch_op.f("ix_outbox_device_id_created_at"), ["device_id", "created_at"], unique=False
+        )
+        batch_op.create_index(
+            "ix_outbox_unanswered",
+            ["expires_at"],
+            unique=False,
+            sqlite_where=sa.text("answered_at IS NULL"),
+            postgresql_where=sa.text("answered_at IS NULL"),
         )
         batch_op.create_index(
             "ix_outbox_unsent",
