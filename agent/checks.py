@@ -36,9 +36,12 @@ def walk(file: Path | None, state_dir: Path | None, clock: Clock) -> Iterator[Fi
     """Each step that is possible; what a failed step leaves unknown is not tried."""
     try:
         configuration = read_configuration(file, state_dir=state_dir)
-        identity = identity_of(configuration)
+        kept = load_secret(configuration.state_dir)
+        # A box without a serial of its own has the one it joined under.
+        identity = identity_of(configuration, otherwise=None if kept is None else kept.serial)
     except ConfigurationError as error:
-        yield Finding("configuration", False, str(error), "correct the configuration file")
+        advice = "correct the configuration file, or join with a string made for one serial"
+        yield Finding("configuration", False, str(error), advice)
         return
     yield Finding("configuration", True, f"serial {identity.serial}, LAN MAC {identity.lan_mac}")
     yield _storage(configuration)
