@@ -11,6 +11,7 @@ from gateway.domain.refusals import Code, Refused
 from gateway.domain.registering import Known, Outcome, registering
 from gateway.domain.rights import Right
 from gateway.domain.service import NOT_ACTIVATED, SUSPENDED
+from gateway.operations.booking import prepaid_account
 from gateway.operations.companies import company_row
 from gateway.operations.devices import (
     Device,
@@ -239,6 +240,7 @@ def _insert(call: Call, serial: str, company_id: int, start: str, values: dict[s
         },
     )
     call.tx.run(insert(device_latest), {"device_id": device_id, "latest": NOTHING})
+    prepaid_account(call.tx, device_id)
     return device_id
 
 

@@ -6,14 +6,14 @@ import msgspec
 
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.devices import Device, find, one_standing, show
+from gateway.operations.devices import Device, find, show
 from gateway.operations.registering import refused_payment
 from gateway.operations.registry import Call, operation
 from gateway.operations.standing import (
     Held,
     end_period,
     extend_running,
-    held_of,
+    held_among,
     mark_active,
     pay,
     save,
@@ -83,7 +83,7 @@ def extend(call: Call, given: Pay) -> Device:
 
 def _held(call: Call, given: Pay) -> Held:
     row = find(call, given.serial, Right.MANAGE_DEVICES)
-    held = held_of(one_standing(call, row.id))
+    held = held_among(row)
     period = held.period
     if period is not None and call.tx.now_ms >= period.end_ms:
         # The job has not come by yet: what ended has ended.

@@ -1,6 +1,7 @@
 """Brings a device's service up to date: ends periods, pays for the next, grants grace."""
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from sqlalchemy import bindparam, select, update
 
@@ -98,6 +99,14 @@ _OUTAGES = select(outage.c.started_at, outage.c.ended_at).where(
 def held_of(row: AnyRow) -> Held:
     """The device of a row selected with `HELD_COLUMNS`."""
     return Held(*row)
+
+
+_BY_NAME = attrgetter(*(field.name for field in fields(Held)))
+
+
+def held_among(row: AnyRow) -> Held:
+    """The device of a wider row, which carries these columns under their names."""
+    return Held(*_BY_NAME(row))
 
 
 def save(tx: Transaction, held: Held) -> None:
@@ -299,7 +308,7 @@ def _set(tx: Transaction, held: Held, now: Service) -> None:
     held.state, held.reason = now.state.value, now.reason.value
     if held.active == was_active:
         return
-    if held.active:
+    if held.active and held.last_heard_at is not None:
         # Its state was not kept meanwhile: the next receipt asks for a full sample.
         tx.run(_NEED_FULL, {"device": held.id})
     tell_interval(tx, held)
