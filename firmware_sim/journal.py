@@ -37,7 +37,10 @@ class JournalFile:
             return
         with path.open(encoding="ascii") as lines:
             for line in lines:
-                entry = json.loads(line)
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue  # another process is writing this line, or was killed in it
                 if entry["event"] == "made":
                     key = entry["serial"], entry["run"]
                     self._told[key] = max(self._told.get(key, 0), entry["number"])

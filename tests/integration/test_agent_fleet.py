@@ -71,7 +71,9 @@ class Fleet:
 def journal(folder: Path) -> dict[str, list[Key]]:
     path = folder / "journal"
     found: dict[str, list[Key]] = {"made": [], "receipted": []}
-    for line in path.read_text().splitlines() if path.exists() else []:
+    # The last line may be one that is being written.
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    for line in whole.splitlines():
         event = json.loads(line)
         found[event["event"]].append((event["serial"], event["run"], event["number"]))
     return found

@@ -37,3 +37,16 @@ def test_what_an_earlier_process_could_not_write_any_more_is_written(tmp_path: P
     second.made(SERIAL, RUN, 2, 6)
     second.close()
     assert made(path) == [1, 2]
+
+
+def test_a_line_that_is_being_written_stops_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    first = JournalFile(path)
+    first.made("1100000001", "r" * 11, 1, 5)
+    first.close()
+    with path.open("a", encoding="ascii") as file:
+        file.write('{"event": "made", "serial": "11000')
+    again = JournalFile(path)
+    again.made("1100000001", "r" * 11, 1, 5)
+    assert again.made_count == 0
+    again.close()
