@@ -12,6 +12,8 @@ SAMPLES_MAX = 200
 NUMBER_MAX = 2**53 - 1
 INTERVAL_S_MAX = 86_400
 REFUSED_MAX = 32
+FIELDS_FLAT_MAX = 512  # ids and values of one sample
+TOO_MANY_GAPS = "too_many_gaps"  # why samples are refused: a gap was closed above them
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{11}")
 _FULL, _SEND_UP = 1, 2
@@ -150,8 +152,8 @@ def _parse_samples(samples: list[object]) -> tuple[list[Sample], int]:
             raise WireError("sample: numbers are not ascending integers")
         if type(clock_ms) is not int or not 0 <= clock_ms <= NUMBER_MAX:
             raise WireError("sample clock: not milliseconds")
-        if type(flat) is not list or len(flat) > 512:
-            raise WireError("sample: fields are not an array of at most 512")
+        if type(flat) is not list or len(flat) > FIELDS_FLAT_MAX:
+            raise WireError(f"sample: fields are not an array of at most {FIELDS_FLAT_MAX}")
         values, bad = decode_fields(flat)
         ignored += bad
         read.append(Sample(number, clock_ms, values))

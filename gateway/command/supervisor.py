@@ -23,10 +23,6 @@ WATCHER_S_MAX = 10.0
 _WATCHER_FILE = Path(__file__).with_name("watcher.py")
 
 
-class ChildNotStarted(Exception):
-    """The program of a child could not be started at all."""
-
-
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How long to wait before the next start; a child that had settled begins anew."""

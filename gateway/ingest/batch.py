@@ -30,11 +30,10 @@ from gateway.storage.schema import device, device_live
 from gateway.storage.transaction import Transaction
 from wire import topics
 from wire.commands import Answer
-from wire.heartbeat import REFUSED_MAX, Message, Receipt, Refused, encode_receipt
+from wire.heartbeat import REFUSED_MAX, TOO_MANY_GAPS, Message, Receipt, Refused, encode_receipt
 from wire.presence import Up
 
 QUARANTINE_REASON_CHARS_MAX = 200
-TOO_MANY_GAPS = "too_many_gaps"
 _HELD = (
     select(*HELD_COLUMNS)
     .join(device_live, device_live.c.device_id == device.c.id)

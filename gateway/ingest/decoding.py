@@ -6,6 +6,7 @@ import msgspec
 
 from wire.fields import decode_fields
 from wire.heartbeat import (
+    FIELDS_FLAT_MAX,
     INTERVAL_S_MAX,
     NUMBER_MAX,
     SAMPLES_MAX,
@@ -42,7 +43,6 @@ class _Array(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fal
 
 _decode = msgspec.json.Decoder(_Array).decode
 _decode_any = msgspec.json.Decoder().decode
-_FIELDS_FLAT_MAX = 512
 
 
 def decode_message(payload: bytes) -> Message:
@@ -70,7 +70,7 @@ def _message(array: _Array) -> Message | None:
     ignored = previous = 0
     samples: list[Sample] = []
     for number, clock_ms, flat in array.samples:
-        if number <= previous or len(flat) > _FIELDS_FLAT_MAX:
+        if number <= previous or len(flat) > FIELDS_FLAT_MAX:
             return None
         previous = number
         values, bad = decode_fields(flat)

@@ -260,7 +260,7 @@ def _wake(call: Call, row: AnyRow, company_id: int, start: str, values: dict[str
     call.tx.run(
         update(device_live)
         .where(device_live.c.device_id == row.id)
-        .values(presence=Presence.NEVER.value, last_heard_at=None)
+        .values(presence=Presence.NEVER.value, last_heard_at=None, need_full=True)
     )
     kept = call.tx.scalar(
         select(enrolment.c.password_hash).where(

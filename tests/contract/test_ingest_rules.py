@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from gateway.domain.instants import HOUR_MS, MINUTE_MS
-from gateway.ingest.batch import TOO_MANY_GAPS
 from gateway.ingest.sender import Claimed, claim, end
 from gateway.jobs import housekeeping, presence
 from gateway.operations import outbox as queue
@@ -22,7 +21,7 @@ from gateway.storage.schema import (
 from gateway.storage.transaction import AnyRow, Signal, Transaction
 from tests.contract.world import SITE, World
 from wire.commands import TTL_S_MAX, Answer, Outcome, Verb, decode_command
-from wire.heartbeat import Refused
+from wire.heartbeat import TOO_MANY_GAPS, Refused
 from wire.join import JoinAnswer, JoinRequest, decode_join_string
 
 S, T = "1100000001", "1100000002"

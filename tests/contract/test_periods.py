@@ -258,6 +258,16 @@ def test_a_device_wakes_from_the_desk_for_a_new_credit(world: World, acme: str) 
     assert world.service(S) == ("active", "paid") and world.pools(acme) == 0
 
 
+def test_a_device_that_wakes_paid_is_asked_for_a_full_sample(world: World, acme: str) -> None:
+    """What it sent while nobody paid was receipted and not kept: a delta on that misses values."""
+    world.join(S)
+    world.heartbeat(S)
+    assert not world.row(S).need_full
+    world.do("devices.unregister", serial=S)
+    world.register(S, acme, activate=True)
+    assert world.row(S).need_full
+
+
 def test_what_woke_and_reported_on_the_same_day_was_heard(world: World, acme: str) -> None:
     world.join(S)
     world.do("devices.unregister", serial=S)
