@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv system-packages up test test-long \
-	check check-format check-lint check-types format bench lock clean
+	check check-format check-lint check-types format bench lock connect-pyz clean
 
 help:
 	@echo 'make venv       .venv with everything, and Mosquitto'
@@ -26,6 +26,7 @@ help:
 	@echo 'make format     puts the formatting right'
 	@echo 'make bench      measurements beside the peers'
 	@echo 'make lock       requirements-test.lock from a fresh environment'
+	@echo 'make connect-pyz  dist/fleetgate-connect.pyz, `fleetgate connect` for a laptop'
 
 # Cheap enough for every call, so that a removed Mosquitto is noticed too.
 system-packages:
@@ -77,6 +78,10 @@ lock: system-packages
 	  .lock-venv/bin/python -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > .lock-venv/lock
 	mv .lock-venv/lock requirements-test.lock
 	rm -rf .lock-venv
+
+# One file that needs nothing but a Python.
+connect-pyz:
+	$(PYTHON) packaging/connect/build.py dist/fleetgate-connect.pyz
 
 clean:
 	rm -rf $(VENV) .lock-venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -207,6 +207,8 @@ async def _run_agent(configuration: Configuration) -> None:
         collector=LinuxCollector(),
         intervals=configuration.intervals,
         spool_limit=configuration.spool_limit,
+        allow=configuration.allow,
+        opens_per_s=configuration.opens_per_s,
         spread_s=enrolment.spread_s,
         status=Status(configuration.spool_dir, clock),
         ask_gateway=functools.partial(_ask_gateway, enrolment, configuration, clock),
@@ -330,15 +332,22 @@ def _status(options: argparse.Namespace) -> int:
             "run": shown.run,
             "pid": shown.pid,
             "seen_s_ago": (now_ms - shown.written_ms) // 1_000,
+            "sessions": list(shown.sessions),
         }
     if options.json:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name:<20} {'never' if value is None else value}")
+            print(f"{name:<20} {_shown(value)}")
         if shown is None:
             print("No agent has run here yet: fleetgate-agent run")
     return DONE if enrolment is not None and enrolment.state == "joined" else FAILED
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, list):
+        return "; ".join(value) or "none"
+    return "never" if value is None else value
 
 
 def _check(options: argparse.Namespace) -> int:

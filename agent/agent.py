@@ -5,27 +5,35 @@ import logging
 import secrets
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 from agent.build import VERSION
 from agent.clock import Clock, wall_is_plausible
-from agent.commands import CommandDesk, CommandRefused
+from agent.commands import CommandDesk, CommandRefused, Verbs
 from agent.connection import Address, Dial, Link, connect, keepalive_s
-from agent.errors import LinkError, LinkRefused, LinkTakenOver
+from agent.errors import LinkError, LinkRefused, LinkTakenOver, first_link_error
 from agent.heartbeat import Heartbeats
 from agent.intervals import Intervals, is_interval
 from agent.journal import Journal
+from agent.links.allow import DEFAULT_ALLOW, parse_allow
+from agent.links.resolver import Resolve
+from agent.links.sessions import Sessions
+from agent.links.target import DialTarget
 from agent.reconnect import Reconnect
 from agent.spool import SPOOL_LIMIT, Spool
 from agent.state import Login, load_intervals, save_intervals
 from agent.status import Status
+from agent.values import checked_values
+from agent.waiting import until_set
 from wire import topics
 from wire.commands import encode_answer
-from wire.fields import BY_NAME, Value, check_value
+from wire.fields import Value
 from wire.heartbeat import WireError, decode_receipt
 from wire.presence import NONCE_BYTES, Up, encode_up
+from wire.session_commands import report_answer
+from wire.streams import OPENS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +48,6 @@ Collector = Callable[[], Mapping[str, Value]]
 # Shows the record of the enrolment to the gateway: after the restore of an older backup it finds
 # this device again by it. The answer is where the MQTT server is now, if one came.
 AskGateway = Callable[[], Awaitable[list[Address] | None]]
-_VERSION_FIELD = BY_NAME["agent_version"].id
 
 
 class Agent:
@@ -48,8 +55,13 @@ class Agent:
 
     `tls` is asked before each connection, so that the dates of certificates can be checked as soon
     as the clock is right; it may give the same context to many agents. None means plain TCP, for
-    tests on loopback.
+    tests on loopback. `allow`, `dial_target`, `resolve` and `relay_tls` (else `tls`) are for the
+    targets and links of sessions. Raises `ConfigurationError` for a wrong entry of `allow`.
     """
+
+    connected = False
+    _server: str | None = None  # while signed in
+    _refusals = 0
 
     def __init__(
         self,
@@ -69,8 +81,14 @@ class Agent:
         status: Status | None = None,
         dial: Dial = connect,
         ask_gateway: AskGateway | None = None,
+        allow: Sequence[object] = DEFAULT_ALLOW,
+        dial_target: DialTarget | None = None,
+        resolve: Resolve | None = None,
+        relay_tls: Callable[[], ssl.SSLContext] | None = None,
+        opens_per_s: float = OPENS_PER_S,
     ) -> None:
         assert addresses
+        listed = parse_allow(allow)  # before anything is opened
         self.serial = login.serial
         self.spool = Spool(spool_dir, state_dir, limit=spool_limit)
         # The gateway's word outlives a restart and goes before the configuration file.
@@ -91,14 +109,12 @@ class Agent:
         self._status = status
         self._dial = dial
         self._ask_gateway = ask_gateway
-        self._refusals = 0
         self._reconnect = Reconnect(rng)
-        verbs = {
-            "refresh": self._refresh,
-            "set_intervals": self._set_intervals,
-            "ping": self._ping,
-        }
-        self._desk = CommandDesk(login.command_key, login.serial, verbs)
+        changed = self._sessions_changed
+        self.sessions = Sessions(
+            listed, clock, rng, relay_tls or tls, changed, dial_target, resolve, opens_per_s
+        )
+        self._desk = CommandDesk(login.command_key, login.serial, self._verbs())
         self._answers: deque[bytes] = deque(maxlen=_ANSWERS_WAITING_MAX)
         self._nonce = ""
         self._up_wanted = False
@@ -107,7 +123,6 @@ class Agent:
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()  # the sender has something to look at
         self._resampled = asyncio.Event()  # the time of the next sample has changed
-        self.connected = False
 
     # Life
 
@@ -118,12 +133,14 @@ class Agent:
             self._tell_last_made(self._journal)
         try:
             async with asyncio.TaskGroup() as tasks:
+                self.sessions.begin(tasks)
                 linked = tasks.create_task(self._stay_connected(), name=f"link {self.serial}")
                 others = [
                     tasks.create_task(self._sample_forever(), name=f"sample {self.serial}"),
                     tasks.create_task(self._snapshot_forever(), name=f"snapshot {self.serial}"),
                 ]
                 await self._stopping.wait()
+                self.sessions.end_all("agent_stopping")
                 # A connection says goodbye; an attempt to make one is not worth waiting for.
                 if self.connected:
                     await asyncio.wait([linked], timeout=STOP_S_MAX)
@@ -146,7 +163,7 @@ class Agent:
             if wait_s <= 0:
                 self._sample()
                 continue
-            await _wait(self._resampled, wait_s)
+            await until_set(self._resampled, wait_s)
 
     def _sampling_wait_s(self) -> float:
         if self._sampled_ms is None:
@@ -170,7 +187,7 @@ class Agent:
         number = self.heartbeats.next_number
         if wall_is_plausible(wall_ms):
             self.spool.note_offset(self.heartbeats.run, wall_ms - now_ms)
-        self.heartbeats.sample(_checked(self._collector()), now_ms)
+        self.heartbeats.sample(checked_values(self._collector()), now_ms)
         if self._journal is not None:
             self._journal.made(self.serial, self.heartbeats.run, number, wall_ms)
         self._sampled_ms = now_ms
@@ -194,7 +211,7 @@ class Agent:
             wait_s = await self._one_round()
             if not self._stopping.is_set():
                 log.info("waiting before the next connection wait_s=%.1f", wait_s)
-                await _wait(self._stopping, wait_s)
+                await until_set(self._stopping, wait_s)
 
     async def _one_round(self) -> float:
         """Tries every host once, or lives with the first that answers; how long to wait then."""
@@ -249,7 +266,7 @@ class Agent:
         self._up_wanted = True
         self.connected = True
         log.info("connected server=%s connection=%d", link.address, self.heartbeats.connection)
-        self._note_status(link)
+        self._note_status(str(link.address))
         error: LinkError | None = None
         goodbye = False
         try:
@@ -262,7 +279,7 @@ class Agent:
             lost, bugs = group.split(LinkError)
             if bugs is not None:
                 raise bugs from None
-            error = _first(lost)
+            error = first_link_error(lost)
         finally:
             self.connected = False
             self.heartbeats.disconnected()
@@ -293,6 +310,9 @@ class Agent:
                 await link.publish(presence, self._up(up=True), qos=1)
             while self._answers:
                 await link.publish(answers, self._answers.popleft(), qos=1)
+            while (report := self.sessions.next_report()) is not None:
+                await link.publish(answers, encode_answer(report_answer(report)), qos=1)
+                self.sessions.told(report)
             payload = self.heartbeats.take(self._clock.boot_ms())
             if payload is not None:
                 await link.publish(topics.heartbeat(self.serial), payload, qos=0)
@@ -301,14 +321,14 @@ class Agent:
                 await link.publish(presence, self._up(up=False), qos=1)
                 return
             wait_s = (self.heartbeats.due_ms() - self._clock.boot_ms()) / 1_000
-            await _wait(self._wake, min(max(wait_s, 0.0), SNAPSHOT_S))
+            await until_set(self._wake, min(max(wait_s, 0.0), SNAPSHOT_S))
 
     async def _read(self, link: Link) -> None:
         receipts, commands = topics.receipt(self.serial), topics.command(self.serial)
         async for topic, payload in link.incoming():
             if topic == receipts:
                 self._take_receipt(payload)
-                self._note_status(link)
+                self._note_status(self._server)
             elif topic == commands:
                 answer = self._desk.take(payload)
                 if answer is not None:
@@ -328,12 +348,25 @@ class Agent:
             at_ms = self._clock.wall_ms()
             self._journal.receipted(self.serial, received.run, received.settled, at_ms)
 
-    def _note_status(self, link: Link | None) -> None:
+    def _note_status(self, server: str | None) -> None:
+        self._server = server
         if self._status is not None:
-            server = str(link.address) if link is not None else None
-            self._status.note(server, self.heartbeats, self.spool)
+            self._status.note(server, self.heartbeats, self.spool, self.sessions.lines())
+
+    def _sessions_changed(self) -> None:
+        self._wake.set()
+        self._note_status(self._server)
 
     # Commands
+
+    def _verbs(self) -> Verbs:
+        return {
+            "refresh": self._refresh,
+            "set_intervals": self._set_intervals,
+            "ping": self._ping,
+            "open": self.sessions.open,
+            "close": self.sessions.close,
+        }
 
     def _refresh(self, args: Mapping[str, object]) -> Mapping[str, object]:
         number = self._sample()
@@ -359,31 +392,3 @@ class Agent:
     def _ping(self, args: Mapping[str, object]) -> Mapping[str, object]:
         up_s = (self._clock.boot_ms() - self._started_ms) // 1_000
         return {"agent": VERSION, "run": self.heartbeats.run, "uptime_s": up_s}
-
-
-def _checked(named: Mapping[str, Value]) -> dict[int, Value]:
-    """Values under their field numbers; what does not fit the field table is left out."""
-    values: dict[int, Value] = {_VERSION_FIELD: VERSION}
-    for name, value in named.items():
-        field = BY_NAME.get(name)
-        if field is not None and check_value(field.id, value):
-            values[field.id] = value
-    return values
-
-
-def _first(group: BaseExceptionGroup[LinkError] | None) -> LinkError | None:
-    while isinstance(group, BaseExceptionGroup):
-        inner = group.exceptions[0]
-        if isinstance(inner, LinkError):
-            return inner
-        group = inner
-    return None
-
-
-async def _wait(event: asyncio.Event, limit_s: float) -> None:
-    """Until the event, or so many seconds."""
-    try:
-        async with asyncio.timeout(limit_s):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 from agent.collectors.linux import device_serial, lan_mac
 from agent.errors import ConfigurationError
 from agent.intervals import SAMPLING_S, SENDING_S, Intervals, is_interval
+from agent.links.allow import DEFAULT_ALLOW, parse_allow
 from agent.spool import LIMIT_MIN, SPOOL_LIMIT
 from agent.state import Identity
 from wire.serials import is_serial
+from wire.streams import OPENS_PER_S
 
 DEFAULT_FILE = Path("/etc/fleetgate-agent.toml")
 DEFAULT_STATE = Path("/var/lib/fleetgate-agent")
 _MEMORY_PLACES = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  # a private folder is made inside
 _SPOOL_LIMIT_MAX = 1_000_000
+_OPENS_PER_S_MAX = 1_000_000
 COLLECTORS = ("linux",)
 
 # Each key, its type, and what it means; `--help` and the errors are made from this.
@@ -31,6 +34,8 @@ KEYS: dict[str, tuple[type, str]] = {
     "sampling_s": (int, f"seconds between samples (default {SAMPLING_S})"),
     "sending_s": (int, f"seconds between messages (default {SENDING_S})"),
     "spool_limit": (int, f"samples kept without receipt (default {SPOOL_LIMIT})"),
+    "allow": (list, f"targets that sessions may reach (default {list(DEFAULT_ALLOW)})"),
+    "opens_per_s": (int, "streams of a session that may begin each second, after a burst of 200"),
 }
 
 
@@ -45,6 +50,8 @@ class Configuration(NamedTuple):
     lan_mac: str | None = None
     intervals: Intervals = Intervals()
     spool_limit: int = SPOOL_LIMIT
+    allow: tuple[str, ...] = DEFAULT_ALLOW
+    opens_per_s: int = int(OPENS_PER_S)
 
 
 def read_configuration(file: Path | None, *, state_dir: Path | None = None) -> Configuration:
@@ -80,6 +87,11 @@ def configuration_of(body: Mapping[str, Any], *, state_dir: Path | None = None) 
     for key in ("sampling_s", "sending_s"):
         if key in body and not is_interval(body[key]):
             raise ConfigurationError(f"{key}: must be 1 to 86400")
+    allow = tuple(body.get("allow", DEFAULT_ALLOW))
+    parse_allow(allow)
+    opens_per_s = body.get("opens_per_s", int(OPENS_PER_S))
+    if not 1 <= opens_per_s <= _OPENS_PER_S_MAX:
+        raise ConfigurationError(f"opens_per_s: must be 1 to {_OPENS_PER_S_MAX}")
     state = state_dir or Path(body.get("state_dir", DEFAULT_STATE))
     spool = Path(body["spool_dir"]) if "spool_dir" in body else default_spool_dir(state)
     return Configuration(
@@ -91,6 +103,8 @@ def configuration_of(body: Mapping[str, Any], *, state_dir: Path | None = None) 
         body.get("lan_mac"),
         Intervals(body.get("sampling_s", SAMPLING_S), body.get("sending_s", SENDING_S)),
         limit,
+        allow,
+        opens_per_s,
     )
 
 

@@ -5,7 +5,7 @@ AgentError
 ├── ConfigurationError  a file or an option must be changed
 ├── JoinError           joining did not work this time; trying again may help
 │   └── JoinRefused     the gateway said no; another join string is needed
-└── LinkError           the connection to the MQTT server failed; it will be tried again
+└── LinkError           the connection to MQTT server or relay failed; it will be tried again
     ├── LinkRefused     the MQTT server said no; it will be tried again, slowly
     └── LinkTakenOver   another client signed in with the same name
 """
@@ -37,3 +37,13 @@ class LinkRefused(LinkError):
 
 class LinkTakenOver(LinkRefused):
     """Somebody else signed in under our name, so coming back at once would start a quarrel."""
+
+
+def first_link_error(group: BaseExceptionGroup[LinkError] | None) -> LinkError | None:
+    """Of what several tasks of one connection ran into, the first."""
+    while isinstance(group, BaseExceptionGroup):
+        inner = group.exceptions[0]
+        if isinstance(inner, LinkError):
+            return inner
+        group = inner
+    return None

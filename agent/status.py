@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,28 +30,37 @@ class Shown(NamedTuple):
     sampling_s: int
     sending_s: int
     written_ms: int
+    sessions: Sequence[str] = ()
 
 
 class Status:
-    """Writes the file, at most every 5 s unless the connection changed."""
+    """Writes the file, at most every 5 s unless the connection or a session changed."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._path = directory / FILE_NAME
         self._clock = clock
         self._written_ms = 0
         self._server: str | None = None
+        self._sessions: Sequence[str] = ()
         self._receipts = 0
         self._last_receipt_ms: int | None = None
 
-    def note(self, server: str | None, heartbeats: Heartbeats, spool: Spool) -> None:
+    def note(
+        self,
+        server: str | None,
+        heartbeats: Heartbeats,
+        spool: Spool,
+        sessions: Sequence[str] = (),
+    ) -> None:
         """Something happened."""
         now_ms = self._clock.boot_ms()
         if heartbeats.receipts != self._receipts:
             self._receipts = heartbeats.receipts
             self._last_receipt_ms = self._clock.wall_ms()
-        if server == self._server and now_ms - self._written_ms < _WRITE_MS_MIN:
+        changed = server != self._server or sessions != self._sessions
+        if not changed and now_ms - self._written_ms < _WRITE_MS_MIN:
             return
-        self._server, self._written_ms = server, now_ms
+        self._server, self._sessions, self._written_ms = server, sessions, now_ms
         shown = Shown(
             os.getpid(),
             heartbeats.run,
@@ -64,6 +74,7 @@ class Status:
             heartbeats.intervals.sampling_s,
             heartbeats.intervals.sending_s,
             self._clock.wall_ms(),
+            sessions,
         )
         beside = self._path.with_name(FILE_NAME + ".new")
         try:

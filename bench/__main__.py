@@ -7,24 +7,14 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import activation, ingest_cpu, offered_load, starting
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. `met` is None where there is no gate."""
-
-    what: str
-    figure: str
-    peer: str
-    budget: str
-    met: bool | None
+from bench import activation, ingest_cpu, offered_load, starting, tunnel_gates
+from bench.row import Row
 
 
 def ingest_row(folder: Path) -> list[Row]:
@@ -103,6 +93,7 @@ MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {
     "load": load_rows,
     "activation": activation_row,
     "start": start_row,
+    "tunnel": tunnel_gates.rows,
 }
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.clock import Clock
 from gateway.domain.rights import Principal, Role
 from gateway.operations.all import MODULES
 from gateway.operations.registry import Site, execute, operations
+from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator
 from gateway.storage.migrate import migrate
 from gateway.storage.store import Store
@@ -19,7 +21,18 @@ from gateway.storage.store import Store
 DEVICES = 2_000
 CALLERS = 200
 OPERATIONS = {op.name: op for op in operations()}
-SITE = Site("", ("127.0.0.1",), 1, ("127.0.0.1",), 1, "0" * 64, bytes(32), "node-1", "bench")
+SITE = Site(
+    "",
+    ("127.0.0.1",),
+    1,
+    ("127.0.0.1",),
+    1,
+    "0" * 64,
+    bytes(32),
+    "node-1",
+    "bench",
+    TicketSigner("bench", Ed25519PrivateKey.generate()),
+)
 
 
 def measure(folder: Path) -> tuple[float, float]:

@@ -50,12 +50,11 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[Running]:
+def running(data: Path, *, relay_port: int = 0) -> Iterator[Running]:
     """Starts and stops an installation. Raises `RuntimeError` with its words when it cannot."""
     ready_file = data.with_name(f"{data.name}.ready.json")
-    any_port = [
-        word for name in ("http", "mqtt", "devices") for word in (f"--{name}", "127.0.0.1:0")
-    ]
+    ports = {"http": 0, "mqtt": 0, "devices": 0, "relay": relay_port}
+    any_port = [word for name, port in ports.items() for word in (f"--{name}", f"127.0.0.1:{port}")]
     command = [sys.executable, "-m", "gateway.command.app", "up", "--data", str(data), *any_port]
     began_s = time.monotonic()
     log_path = data.with_name(f"{data.name}.log")

@@ -1,4 +1,4 @@
-"""The `firmware-sim` command: router, fleet, swarm."""
+"""The `firmware-sim` command: router, fleet, swarm, network."""
 
 import argparse
 import asyncio
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent.log_format import set_up_logging
 from firmware_sim.fleet import FleetPlan, run_fleet, run_processes
+from firmware_sim.network import console
 from firmware_sim.profiles import FIRST_SERIAL
 from firmware_sim.swarm import SwarmPlan, run_swarm
 from wire.heartbeat import WireError
@@ -27,6 +28,7 @@ Routers that do not exist, for a gateway that does.
   firmware-sim router --join fg1:…                     one router, with everything it does
   firmware-sim fleet --join fg1:… --routers 25         real agents in a made-up world
   firmware-sim swarm --join fg1:… --devices 1000 --rate 5000 --seconds 20    raw load
+  firmware-sim network --target 127.0.0.1:8885 --latency 50     a bad network in between
 
 The join string is made for a whole company and registers unknown serials.
 """
@@ -71,6 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
     swarm.add_argument("--rate", type=float, default=1_000, metavar="R", help="heartbeats/s, all")
     swarm.add_argument("--seconds", type=float, default=20, metavar="T", help="default 20")
     swarm.add_argument("--first-serial", type=int, default=_SWARM_FIRST_SERIAL, metavar="N")
+    network = commands.add_parser(
+        "network",
+        help="a bad network before a TCP server",
+        description=console.ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    network.add_argument("--seed", type=int, default=1, help="of the jitter (default 1)")
+    console.add_options(network)
     return parser
 
 
@@ -78,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code."""
     parser = build_parser()
     options = parser.parse_args(argv)
+    if options.command == "network":
+        return _network(parser, options)
     if options.verbose:
         set_up_logging(verbose=False)
     if options.join is not None:
@@ -92,6 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _network(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    try:
+        asyncio.run(console.run(options, _say))
+    except OSError as error:
+        parser.exit(FAILED, f"{parser.prog}: {error}\n")
+    return DONE
 
 
 def _fleet(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

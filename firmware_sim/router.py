@@ -31,6 +31,8 @@ from agent.state import (
 )
 from agent.tls import device_context
 from firmware_sim.journal import JournalFile
+from firmware_sim.lan.facts import RouterFacts
+from firmware_sim.lan.lan import ALLOW, SimulatedLan
 from firmware_sim.world import Event, EventKind, World
 
 _BOOT_FILE = "boot.json"
@@ -133,6 +135,14 @@ class Router:
         self._network = Network()
         self._began_ms = host_boot_ms()
         self._story = None if around.calm else world.story(around.calm_s)
+        facts = RouterFacts(
+            world.serial,
+            world.hostname,
+            world.profile.name,
+            world.profile.firmware,
+            lambda: world.read(self._story_s()),
+        )
+        self.lan = SimulatedLan(folder / "lan", facts)
 
     @property
     def connected(self) -> bool:
@@ -142,6 +152,12 @@ class Router:
     async def live(self, ending: asyncio.Event) -> None:
         """Until `ending`; what is in the spool then stays there for the next time."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            await self._live(ending)
+        finally:
+            await self.lan.close()
+
+    async def _live(self, ending: asyncio.Event) -> None:
         joined = await self._ensure_joined(ending)
         if joined is None:
             return
@@ -180,6 +196,7 @@ class Router:
         self.standing = Standing.DOWN
         shutil.rmtree(self._memory, ignore_errors=True)
         (self._folder / _BOOT_FILE).unlink(missing_ok=True)
+        await self.lan.reboot()
         await _ended(ending, event.for_s)
         self.world.reboot(self._story_s())
 
@@ -208,6 +225,9 @@ class Router:
             spread_s=enrolment.spread_s,
             journal=self._around.journal,
             dial=self._network.dial,
+            allow=ALLOW,
+            dial_target=self.lan.dial,
+            resolve=self.lan.resolve,
         )
 
     def _clock(self) -> RouterClock:

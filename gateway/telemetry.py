@@ -36,6 +36,11 @@ class Telemetry:
     logins_written: int = 0  # in force
     clock_in_doubt: str = ""  # why charges are stopped, if they are
     commands_sent: int = 0
+    relay_states: int = 0
+    relay_states_malformed: int = 0
+    relay_states_overflowed: int = 0  # dropped because too many waited; relays repeat them
+    relays_unknown: int = 0  # states of relays that are not registered
+    leases_at_ms: dict[str, int] = field(default_factory=dict)  # when each relay was last sent one
     jobs_at_ms: dict[str, int] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     last_errors: deque[tuple[int, str]] = field(

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.api.application import make_app
 from gateway.api.serving import Listening, serve_people
 from gateway.clock import Clock
-from gateway.command.sections import DataSection, GatewayConfiguration, HttpSection
+from gateway.command.sections import (
+    DataSection,
+    GatewayConfiguration,
+    HttpSection,
+    RelaySection,
+)
 from gateway.join.ca import KeyFiles, prepare_keys
 from gateway.operations.registry import Site
+from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator, make_token
 from gateway.people.passwords import hash_password
 from gateway.storage.migrate import migrate
@@ -56,6 +63,7 @@ def site_for_tests(ca_digest: str = "0" * 64) -> Site:
         master_key=MASTER_KEY,
         node="node-1",
         version="0.0.0",
+        tickets=TicketSigner("test", Ed25519PrivateKey.generate()),
     )
 
 
@@ -112,7 +120,9 @@ class ApiServer:
 
 
 @asynccontextmanager
-async def api_server(folder: Path, **http: Any) -> AsyncIterator[ApiServer]:
+async def api_server(
+    folder: Path, *, relay: RelaySection | None = None, **http: Any
+) -> AsyncIterator[ApiServer]:
     """Schema, operator and token; then the server. `http` changes the `[http]` section."""
     path = folder / "fleetgate.db"
     await asyncio.to_thread(migrate, path)
@@ -123,7 +133,9 @@ async def api_server(folder: Path, **http: Any) -> AsyncIterator[ApiServer]:
         person_id = await store.write(lambda tx: make_operator(tx, EMAIL, "Olga", hashed))
         token = await store.write(lambda tx: make_token(tx, person_id, "first"))
         section = replace(HttpSection(port=0), **http)
-        configuration = GatewayConfiguration(data=DataSection(directory=folder), http=section)
+        configuration = GatewayConfiguration(
+            data=DataSection(directory=folder), http=section, relay=relay or RelaySection()
+        )
         telemetry = Telemetry(clock.wall_ms())
         site = site_for_tests()
         slept_s: list[float] = []

@@ -16,8 +16,10 @@ def test_every_table_is_named_once() -> None:
 
 def test_every_room_is_named_and_exists() -> None:
     said = {row["room"].rstrip("/") for row in TABLES["room | holds"]}
-    made = {"wire", "agent", "broker", "firmware_sim", "tests", "bench"} | {
-        path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("gateway/*/__init__.py")
+    made = {"wire", "agent", "firmware_sim", "tests", "bench"} | {
+        path.parent.relative_to(ROOT).as_posix()
+        for program in ("gateway", "broker")
+        for path in ROOT.glob(f"{program}/*/__init__.py")
     }
     assert said == made
 

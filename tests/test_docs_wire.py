@@ -6,9 +6,11 @@ import re
 import pytest
 
 from tests.contract.tables import ROOT, tables
-from wire import commands, heartbeat, join, presence, ranges, topics
+from wire import commands, heartbeat, join, presence, ranges, relay_control, topics
 from wire.fields import FIELD_TABLE_VERSION, FIELDS
+from wire.relay_control import Happening, Note, Usage
 from wire.serials import SERIAL_PATTERN
+from wire.tickets import Claims, Party, Way, payload_of
 
 PAGE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
 TABLES = tables("wire.md")
@@ -134,3 +136,26 @@ def test_the_example_is_what_it_says() -> None:
 @pytest.mark.parametrize("path", [join.CA_PATH, join.JOIN_PATH, join.STATUS_PATH, join.SCHEME])
 def test_paths_of_joining_are_named(path: str) -> None:
     assert path in PAGE
+
+
+def test_members_of_the_relay_s_messages_are_those_of_the_program() -> None:
+    said = [
+        (row["message"], name)
+        for row in TABLES["message | member | meaning"]
+        for name in row["member"].split(", ")
+    ]
+    lease = [("lease", name) for name in relay_control.Lease._fields]
+    state = [("state", name) for name in relay_control.State._fields]
+    assert sorted(said) == sorted(lease + state)
+    for fields in (Usage._fields, Happening._fields, Note._fields):
+        assert f"[{', '.join(fields)}]" in PAGE, fields
+
+
+def test_claims_are_those_of_the_program() -> None:
+    ticket = PAGE.split("A **ticket** is")[1].split("## ")[0]
+    texts = ["x"] * len(Claims._fields)
+    claims = Claims._make(texts)._replace(
+        party=Party.DEVICE, way=Way.LINK, issued_ms=1, expires_ms=1
+    )
+    for name in payload_of(claims):
+        assert f"`{name}`" in ticket, name

@@ -34,11 +34,15 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+# Distributions whose module is called otherwise.
+OTHER_NAMES = {"pyjwt": "jwt"}
+
+
 def declared_libraries() -> frozenset[str]:
     """Import names of what the server's distribution asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {requirement.partition(">=")[0] for requirement in project["dependencies"]}
-    return frozenset(name.replace("-", "_") for name in names)
+    return frozenset(OTHER_NAMES.get(name, name.replace("-", "_")) for name in names)
 
 
 # The longest matching package decides.

@@ -27,6 +27,8 @@ class Channel:
         self._kept: deque[tuple[bytes, bool]] = deque()  # a frame, and whether it is control
         self._control_bytes = 0
         self._starved = False
+        self._peak = 0  # most that was unacknowledged in this round trip
+        self._mark = 0  # the round trip ends when so much is acknowledged
         self._reported = 0
         self.sent = 0
         self.acknowledged = 0
@@ -51,6 +53,7 @@ class Channel:
         Raises `LinkError` when the other side lets control frames pile up.
         """
         self.sent += len(frame)
+        self._peak = max(self._peak, self.unacknowledged)
         self._kept.append((frame, control))
         if control:
             self._control_bytes += len(frame)
@@ -69,17 +72,23 @@ class Channel:
         if self.acknowledged != count:
             raise LinkError("acknowledged a part of a frame")
         if not self._kept:
-            # Nothing is under way: what was taken for a long path goes back.
             self.close()
         elif self._starved:
             # The path holds more than the bound: twice as much, from what is free.
             self._bound += self._budget.share(min(self._bound, REPLAY_BYTES_MAX - self._bound))
-        self._starved = False
+            self._starved = False
+        elif count >= self._mark:
+            self._shrink(max(REPLAY_BYTES_FIRST, min(self._bound, 2 * self._peak)))
+            self._mark, self._peak = self.sent, self.unacknowledged
 
     def close(self) -> None:
         """Gives back what is beyond the first bound."""
-        self._budget.give(self._bound - REPLAY_BYTES_FIRST)
-        self._bound = REPLAY_BYTES_FIRST
+        self._shrink(REPLAY_BYTES_FIRST)
+
+    def _shrink(self, bound: int) -> None:
+        """What a long path needed and this one does not: others may have it, at once."""
+        self._budget.give(self._bound - bound)
+        self._bound = bound
 
     def take(self, size: int) -> bool:
         """A numbered frame was taken into memory; whether an ACK is due at once."""

@@ -22,6 +22,8 @@ class Verb(StrEnum):
     REFRESH = "refresh"
     SET_INTERVALS = "set_intervals"
     PING = "ping"
+    OPEN = "open"  # a session's link (`wire.session_commands`)
+    CLOSE = "close"
 
 
 class Outcome(StrEnum):

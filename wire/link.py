@@ -25,8 +25,10 @@ from wire.stream import Stream, User
 from wire.streams import OPENS_PER_S, Streams
 
 TICK_S = 5.0
+TICK_S_MIN = 0.1
 QUIET_S = 15.0  # a quiet link is asked whether it lives
 BUSY_PING_S = 0.5  # the round trip is measured so often while data flows
+PROBE_S = 5.0
 SILENCE_S_MAX = 15.0  # nothing heard for so long after something was asked: lost
 OUTPUT_BYTES = 128 * 1024  # written at once; small frames overtake what is not written yet
 PONGS_WAITING_MAX = 64
@@ -141,6 +143,18 @@ class Link:
         """The transport takes bytes again; asyncio's `resume_writing`."""
         self._paused = False
         self._flush()
+
+    def probe(self) -> None:
+        """Somebody doubts that the other side is there: it has a few seconds to show that it is."""
+        asked_s = self._clock()
+        if self._pinged_s is None:
+            self._send_ping()
+
+        def look() -> None:
+            if self._heard_s < asked_s:
+                self.lost("link_silent")
+
+        self._put_off("probe", PROBE_S, look)
 
     def bye(self, reason: str) -> None:
         """Says why, then ends the link."""
@@ -283,7 +297,9 @@ class Link:
             return
         if self._pinged_s is None and now_s - self._heard_s >= QUIET_S:
             self._send_ping()
-        self._put_off("tick", TICK_S, self._tick)
+        # Not later than silence is over: somebody may wait for a stream.
+        left_s = SILENCE_S_MAX - (now_s - waited_from_s)
+        self._put_off("tick", min(TICK_S, max(left_s, TICK_S_MIN)), self._tick)
 
     def _fail(self, error: LinkError) -> None:
         if not self.ended:

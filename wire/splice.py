@@ -29,6 +29,9 @@ class SocketTransport(Protocol):
 class Splice:
     """One stream and one socket, which may come later: until then bytes wait in the window."""
 
+    # So much may wait for the socket beyond the window; 0 where memory is short.
+    write_bytes_high = WRITE_BYTES_HIGH
+
     def __init__(self, stream: Stream, buffer: memoryview) -> None:
         self.stream = stream
         self._buffer = buffer
@@ -49,7 +52,7 @@ class Splice:
         if self.over:
             transport.abort()
             return
-        transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
+        transport.set_write_buffer_limits(high=self.write_bytes_high)
         early, self._early = self._early, []
         for data in early:
             self._write(data)
@@ -139,7 +142,12 @@ class Splice:
     def _end_writing(self) -> None:
         assert self._socket is not None
         if self._socket.can_write_eof() and not self._socket.is_closing():
-            self._socket.write_eof()
+            try:
+                self._socket.write_eof()
+            except OSError:
+                # The socket's other side is gone, of which `connection_lost` will tell.
+                self._socket.abort()
+                return
         self._close_if_done()
 
     def _close_if_done(self) -> None:

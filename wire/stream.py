@@ -21,6 +21,8 @@ WINDOW_BYTES_MAX = 8 * 1024 * 1024
 HELD_BACK = 4  # at most this part of a window waits to be said
 QUEUE_BYTES_MAX = 64 * 1024
 QUEUE_BYTES_LOW = 16 * 1024
+QUEUE_BYTES_MANY = 24 * 1024  # of each, where there are more streams than a few
+STREAMS_FEW = 64
 SMALL_BYTES = 1_400  # a keystroke, a reply: sent before what is long
 
 
@@ -95,7 +97,8 @@ class Stream:
     @property
     def room(self) -> int:
         """How many bytes may be written now; what comes from a socket waits there otherwise."""
-        left = QUEUE_BYTES_MAX - self._queued
+        few = len(self._streams) <= STREAMS_FEW
+        left = (QUEUE_BYTES_MAX if few else QUEUE_BYTES_MANY) - self._queued
         if left <= 0:
             self._full = True
         return max(0, left)

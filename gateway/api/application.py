@@ -16,6 +16,7 @@ from gateway.api.health import Health
 from gateway.api.idempotency import Answers
 from gateway.api.inputs import BODY_BYTES_MAX
 from gateway.api.limits import Limits
+from gateway.api.own_host import own_host
 from gateway.api.services import SERVICES, Services, Sleep, services_of
 from gateway.api.status import StatusFacts
 from gateway.clock import Clock
@@ -28,7 +29,7 @@ from gateway.people.passwords import why_not_a_password
 from gateway.people.throttle import Throttle
 from gateway.storage.store import Store
 from gateway.telemetry import Telemetry
-from gateway.web import pages
+from gateway.web import enter, pages
 
 
 def make_app(
@@ -43,7 +44,7 @@ def make_app(
     """The application; `serving.serve_people` lets it listen. `sleep` slows down guessing."""
     health = Health(store, telemetry, clock)
     app = web.Application(
-        middlewares=[envelope(pages.failure)],
+        middlewares=[envelope(pages.failure), own_host(pages.failure)],
         # Bodies are read and limited by hand; this is the belt.
         client_max_size=BODY_BYTES_MAX,
     )
@@ -73,6 +74,7 @@ def make_app(
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/status", _status)
     pages.add_routes(app)
+    enter.add_routes(app)
     return app
 
 

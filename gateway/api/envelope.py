@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 REQUEST_ID_BYTES = 9
+FORM_ACTION = "form-action 'self'"
 CONTENT_POLICY = (
-    "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; "
+    f"default-src 'self'; base-uri 'none'; object-src 'none'; {FORM_ACTION}; "
     "frame-ancestors 'none'; img-src 'self' data:"
 )
 HEADERS = {
@@ -127,7 +128,8 @@ def _finish(
     headers: dict[str, str],
 ) -> None:
     response.headers["X-Request-Id"] = request_id(request)
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     response.headers.update(headers)
     # Answers are somebody's own; what may be kept says so itself.
     response.headers.setdefault("Cache-Control", "no-store")

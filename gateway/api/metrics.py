@@ -1,13 +1,23 @@
 """The same facts for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.api.status import Status
+from gateway.api.tunnel_status import Relay
 
+_OF_RELAYS: tuple[tuple[str, str, Callable[[Relay], float | None]], ...] = (
+    ("present", "1 when it was heard a moment ago", lambda one: one.present),
+    ("epoch_age_seconds", "Since it was started", lambda one: one.epoch_age_s),
+    ("seen_age_seconds", "Since it was heard", lambda one: one.seen_age_s),
+    ("lease_age_seconds", "Since its lease was renewed", lambda one: one.lease_age_s),
+    ("revocations", "Number of the newest revocation", lambda one: one.revocations),
+    ("revocations_applied", "Number of the newest it has applied", lambda one: one.applied),
+    ("memory_bytes", "Of its links and streams", lambda one: one.memory_bytes),
+)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -26,6 +36,7 @@ class StatusCollector(Collector):
         yield _labelled("devices", "Registered devices by presence", "presence", status.devices)
         yield _labelled("devices_service", "Registered devices by service", "state", status.service)
         yield from self._ingest()
+        yield from self._tunnels()
         mqtt, database = status.mqtt, status.database
         yield _gauge("mqtt_connected", "1 when connected to the MQTT server", mqtt.connected)
         yield _gauge(
@@ -55,6 +66,25 @@ class StatusCollector(Collector):
         version.add_metric([status.versions["fleetgate"]], 1)
         yield version
         yield _gauge("uptime_seconds", "Since the gateway started", status.uptime_s)
+
+    def _tunnels(self) -> Iterator[Metric]:
+        status = self._status
+        wanted = {"waiting": status.sessions.waiting, "open": status.sessions.open}
+        yield _labelled("sessions", "Wanted sessions by state", "state", wanted)
+        yield _gauge("links", "Links of devices at relays", status.links)
+        yield _gauge("streams", "Streams open at relays", status.streams)
+        for name, text, value_of in _OF_RELAYS:
+            values = {one.id: value_of(one) for one in status.relays}
+            told = {relay: value for relay, value in values.items() if value is not None}
+            yield _labelled(f"relay_{name}", text, "relay", told)
+        messages = status.relay_messages
+        for name, text, count in (
+            ("taken", "States of relays that were stored", messages.taken),
+            ("malformed", "States of relays not of the agreed form", messages.malformed),
+            ("overflowed", "States of relays left to be sent again", messages.overflowed),
+            ("unknown", "States of relays that are not registered", messages.unknown),
+        ):
+            yield _counter(f"relay_states_{name}", text, count)
 
     def _ingest(self) -> Iterator[Metric]:
         ingest = self._status.ingest
@@ -93,7 +123,7 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"fleetgate_{name}", text, value=value)
 
 
-def _labelled(name: str, text: str, label: str, values: dict[str, int] | dict[str, bool]) -> Metric:
+def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(f"fleetgate_{name}", text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], float(value))

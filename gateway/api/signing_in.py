@@ -98,6 +98,8 @@ async def leave(
     `unfit` is what was wrong with the input; it is told only to whoever is signed in.
     """
     services = services_of(request)
+    # Also without a cookie: browsers send none with another site's form, and would take its end.
+    check_same_origin(request, services.http)
     credential = credential_of(request, services.http)
     op = operation_called("people.sign_out")
     given = ProvenSignOut(token=credential.token) if credential.means is Means.COOKIE else SignOut()

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import func, select, text
 
 from gateway.api.health import Check, Health
+from gateway.api.tunnel_status import Relay, Sessions, count_tunnels, relays_now
 from gateway.clock import Clock
 from gateway.domain.instants import instant_text
 from gateway.operations.registry import Site
@@ -90,6 +91,15 @@ class Outbox(msgspec.Struct):
     sent: int
 
 
+class RelayMessages(msgspec.Struct):
+    """What relays sent to this gateway."""
+
+    taken: int
+    malformed: int
+    overflowed: int
+    unknown: int
+
+
 class LedgerCheck(msgspec.Struct):
     """When the ledger was last checked against itself."""
 
@@ -115,6 +125,11 @@ class Status(msgspec.Struct):
     ingest: Ingest
     database: Database
     outbox: Outbox
+    sessions: Sessions
+    links: int
+    streams: int
+    relays: list[Relay]
+    relay_messages: RelayMessages
     ledger: LedgerCheck
     quarantine: int
     clock_in_doubt: str | None
@@ -157,8 +172,11 @@ class StatusFacts:
     async def status(self) -> Status:
         """The document behind the page and the JSON."""
         counts = await self.counts()
+        # Few rows, and whoever waits for a relay wants to know at once.
+        tunnels = await self.store.read(count_tunnels)
         readiness = await self.health.readiness()
         telemetry, now_ms = self.telemetry, self.clock.wall_ms()
+        relays = relays_now(tunnels.relays, telemetry.leases_at_ms, now_ms)
         return Status(
             ready=readiness.ready,
             checks=readiness.checks,
@@ -173,6 +191,16 @@ class StatusFacts:
                 self.store.waiting(),
             ),
             outbox=Outbox(counts.outbox_unsent, telemetry.commands_sent),
+            sessions=tunnels.sessions,
+            links=sum(one.links for one in relays),
+            streams=sum(one.streams for one in relays),
+            relays=relays,
+            relay_messages=RelayMessages(
+                telemetry.relay_states,
+                telemetry.relay_states_malformed,
+                telemetry.relay_states_overflowed,
+                telemetry.relays_unknown,
+            ),
             ledger=LedgerCheck(_instant(counts.ledger_checked_at), counts.ledger_ok),
             quarantine=counts.quarantine,
             clock_in_doubt=telemetry.clock_in_doubt or None,

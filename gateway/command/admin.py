@@ -47,6 +47,9 @@ NEXT = {
     Code.NOT_FOUND: "See what there is: `fleetgate admin companies list`, `… devices list`.",
     Code.CREDITS_INSUFFICIENT: "Grant some: `fleetgate admin credits grant --company-id …`.",
     Code.IDEMPOTENCY_CONFLICT: "Take another --idempotency-key for another request.",
+    Code.SERVICE_UNPAID: "Activate or extend it: `fleetgate admin devices activate SERIAL …`.",
+    Code.NOT_JOINED: "Get its join string: `fleetgate admin devices join SERIAL`.",
+    Code.TOO_MANY_SESSIONS: "See which: `fleetgate admin sessions list --serial SERIAL`.",
     Code.COMPANY_SUSPENDED: "See why: `fleetgate admin companies show ID`.",
     Code.CLOCK_IN_DOUBT: "See `fleetgate admin status`, and put the server's clock right.",
     Code.UNAVAILABLE: "Try again in a moment.",
@@ -121,7 +124,7 @@ def _command(op: Operation) -> Callable[..., None]:
     run.__annotations__ = {
         name: parameter.annotation for name, parameter in inspect.signature(run).parameters.items()
     }
-    run.__doc__ = f"{op.summary}.\n\n{(op.input.__doc__ or '').strip()}"
+    run.__doc__ = f"{op.summary}.\n\n{inspect.getdoc(op.input) or ''}"
     return run
 
 

@@ -10,6 +10,7 @@ import typer
 
 DEMO_ROUTERS = 25
 EXIT_USAGE = 2
+CONNECT = "connect"
 
 _EPILOG = (
     "A newcomer runs  fleetgate up --demo  and opens the address it prints. "
@@ -51,7 +52,10 @@ def up(
         str, typer.Option(metavar="HOST:PORT", help="Joining. [default: 127.0.0.1:8884]")
     ] = "",
     relay: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Kept for the relay; not served yet.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Sessions: devices and visitors. [default: 127.0.0.1:8885]"
+        ),
     ] = "",
     ready_file: Annotated[
         Path | None,
@@ -89,6 +93,36 @@ def gateway(
     """Run one gateway from its configuration file (`up` does this for you)."""
     module = import_module("gateway.command.gateway")
     raise typer.Exit(module.main(["--config", str(config)]))
+
+
+@application.command()
+def relay(
+    config: Annotated[Path, typer.Option(metavar="FILE", help="relay.toml")],
+) -> None:
+    """Run one relay from its configuration file (`up` does this for you)."""
+    from gateway.command.own_programs import become
+
+    become("broker.relay", ["--config", str(config)])
+
+
+@application.command(
+    CONNECT,
+    add_help_option=False,
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    },
+)
+def connect(context: typer.Context) -> None:
+    """Reach a router, or a machine behind it, by a local port or as SSH's ProxyCommand."""
+    _connect(context.args)
+
+
+def _connect(arguments: Sequence[str]) -> None:
+    from gateway.command.own_programs import become
+
+    become("broker.connect", arguments)
 
 
 @application.command("check-config")
@@ -133,6 +167,9 @@ def _with_demo_number(arguments: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] == CONNECT:
+        # Word by word: the parser here would take a `--` or a `--demo` for its own.
+        _connect(arguments[1:])
     if not arguments or arguments[0] in ("admin", "--help", "-h"):
         # Loaded only here: `up` and `gateway` start without the client's commands.
         _add_admin()

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, fields, replace
@@ -10,6 +11,7 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from gateway.atomic_file import write_atomically
+from gateway.command.domains import common_domain, is_address, is_domain
 from gateway.command.sections import (
     DatabaseSection,
     DataSection,
@@ -18,6 +20,7 @@ from gateway.command.sections import (
     HttpSection,
     LogSection,
     MqttSection,
+    RelaySection,
     bracketed,
     is_loopback,
     reachable,
@@ -32,6 +35,7 @@ __all__ = [
     "HttpSection",
     "LogSection",
     "MqttSection",
+    "RelaySection",
     "as_tables",
     "as_toml",
     "bracketed",
@@ -43,11 +47,14 @@ __all__ = [
     "reachable",
     "reference_page",
     "resolved",
+    "toml_value",
     "write_gateway_toml",
 ]
 
 FILE_NAME = "gateway.toml"
 PUBLIC_HOSTS_MAX = 3  # a join string carries no more
+_RELAY_ID = re.compile(r"relay-[a-z0-9-]{1,24}")
+OPENS_PER_S_MAX = 1_000_000
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -174,18 +181,19 @@ def resolved(configuration: GatewayConfiguration, folder: Path) -> GatewayConfig
 
 def check(configuration: GatewayConfiguration) -> None:
     """Refuses what cannot work or is not safe, naming the key."""
-    for name in ("http", "devices", "mqtt"):
+    for name in ("http", "devices", "mqtt", "relay"):
         section = getattr(configuration, name)
         if not section.host:
             raise ConfigurationError(f"{name}.host is empty: name an address, or 0.0.0.0 for all")
         _check_port(f"{name}.port", section.port)
-    for name in ("devices", "mqtt"):
+    for name in ("devices", "mqtt", "relay"):
         section = getattr(configuration, name)
         _check_port(f"{name}.public_port", section.public_port)
         if len(section.public_hosts) > PUBLIC_HOSTS_MAX:
             raise ConfigurationError(f"{name}.public_hosts has more than {PUBLIC_HOSTS_MAX} hosts")
     _check_http(configuration.http)
     _check_names(configuration.mqtt)
+    _check_relay(configuration.relay, configuration.http)
     if configuration.log.format not in LOG_FORMATS:
         raise ConfigurationError(f"log.format must be one of {', '.join(LOG_FORMATS)}")
     if configuration.log.level not in LOG_LEVELS:
@@ -218,6 +226,47 @@ def _check_names(mqtt: MqttSection) -> None:
         name = getattr(mqtt, key)
         if not name or "/" in name or any(character.isspace() for character in name):
             raise ConfigurationError(f"mqtt.{key} must be a plain file name, not {name!r}")
+
+
+def _check_relay(relay: RelaySection, http: HttpSection) -> None:
+    if not _RELAY_ID.fullmatch(relay.id):
+        raise ConfigurationError(
+            f"relay.id must be relay- and then a-z, 0-9 or -, at most 30 in all, not {relay.id!r}"
+        )
+    if not 1 <= relay.opens_per_s <= OPENS_PER_S_MAX:
+        raise ConfigurationError(f"relay.opens_per_s must be 1 to {OPENS_PER_S_MAX}")
+    if (relay.certificate_file is None) != (relay.key_file is None):
+        raise ConfigurationError("relay.certificate_file and relay.key_file belong together")
+    if relay.host and relay.host != "localhost" and not is_address(relay.host):
+        raise ConfigurationError(
+            f"relay.host must be an IP address of this machine, or 0.0.0.0 for all, not"
+            f" {relay.host!r}: names by which others find it stand in relay.public_hosts"
+        )
+    if not is_domain(relay.domain):
+        raise ConfigurationError(
+            f"relay.domain must be a host name in lower case below which sessions get names of"
+            f" their own, such as tunnel.example.net, not {relay.domain!r}"
+        )
+    if not is_loopback(relay.host):
+        if not (relay.certificate_file or relay.behind_proxy):
+            raise ConfigurationError(
+                f"relay.host {relay.host} is off loopback without a certificate: set"
+                f" relay.certificate_file and relay.key_file (for *.{relay.domain}), or"
+                " relay.behind_proxy = true"
+            )
+        if relay.domain == "localhost":
+            raise ConfigurationError(
+                f"relay.host {relay.host} is off loopback, but relay.domain localhost leads every"
+                " visitor to the visitor's own machine: set a domain whose names lead here"
+            )
+    gateway_host = urlsplit(http.url).hostname or ""
+    shared = common_domain(gateway_host, relay.domain)
+    if shared:
+        raise ConfigurationError(
+            f"the gateway {gateway_host} (http.public_url, or http.host) and relay.domain"
+            f" {relay.domain} share the domain {shared}: a page behind a router could set cookies"
+            " for the gateway. Give the relay a domain of its own"
+        )
 
 
 def as_tables(configuration: GatewayConfiguration) -> dict[str, dict[str, Any]]:
@@ -257,11 +306,16 @@ def as_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
     """TOML text of these tables; JSON's texts, numbers, booleans and lists are TOML too."""
     lines: list[str] = []
     for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]
+        lines += [
+            f"[{name}]",
+            *(f"{key} = {toml_value(value)}" for key, value in table.items()),
+            "",
+        ]
     return "\n".join(lines)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A text, number, boolean or list as TOML spells it."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -293,7 +347,7 @@ def reference_page() -> str:
         lines += ["", f"## [{name}]", "", kind.__doc__ or "", ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         for entry in fields(kind):
-            default = _toml(_plain(entry.default))
+            default = toml_value(_plain(entry.default))
             words = _help(entry).replace("|", "\\|")
             lines.append(f"| `{entry.name}` | {TYPE_WORDS[_kind(entry)]} | `{default}` | {words} |")
     return "\n".join(lines) + "\n"

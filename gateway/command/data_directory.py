@@ -86,7 +86,13 @@ class MqttLogins:
     passwords: Mapping[str, str] = field(repr=False)
 
     def password(self, login: str) -> str:
-        return self.passwords[login]
+        """Raises `DataDirectoryError` for a login that has none."""
+        try:
+            return self.passwords[login]
+        except KeyError as error:
+            raise DataDirectoryError(
+                f"the file of mqtt.logins_file holds no password for {login}"
+            ) from error
 
 
 def prepare_mqtt_logins(path: Path, *logins: str) -> MqttLogins:

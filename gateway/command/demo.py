@@ -1,6 +1,8 @@
 """The simulated fleet of `fleetgate up --demo`: a company, its credits, routers that join once."""
 
 import asyncio
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ STATE_NAME = "demo.json"
 COMPANY_NAME = "Demo"
 SPARE_CREDITS = 25
 SEED = 1
+FIRST_SERIAL = 1_100_000_001
 INTERVAL_S = 10
 CALM_S = 600  # a newcomer sees the fleet whole first; reboots and cuts come later
 ONLINE_S_MAX = 45.0
@@ -63,6 +66,8 @@ def fleet(
             "fleet",
             "--routers",
             str(routers),
+            "--first-serial",
+            str(FIRST_SERIAL),
             "--seed",
             str(SEED),
             "--state",
@@ -77,6 +82,41 @@ def fleet(
         log_file=log_file,
         environment=environment,
     )
+
+
+def to_try(data: Path, routers: int) -> list[str]:
+    """Lines to paste into another terminal in this folder: pages and a shell behind routers."""
+    program = _program()
+    where = "" if data.absolute() == Path("data").absolute() else f" --data {_quoted(data)}"
+    opening = f"{program} admin sessions open{where} --protocol http --serial"
+    # In a proxy command, % begins what ssh fills in.
+    proxy = f"{program} connect{where} --stdio".replace("%", "%%") + " %n:%p"
+    first, second = FIRST_SERIAL, FIRST_SERIAL + (routers > 1)
+    return [
+        "",
+        "  Try in another terminal, in this folder (the routers' sign-in is admin, admin01):",
+        "    A router's own page: open the url that this prints in the browser",
+        f"      {opening} {first}",
+        "    A machine in the network behind a router",
+        f"      {opening} {second} --target 192.168.1.50:80",
+        "    A router's shell; scp and sftp take the same option",
+        f"      ssh -o {shlex.quote(f'ProxyCommand={proxy}')} admin@{first}",
+    ]
+
+
+def _program() -> str:
+    """How this program can be called again from the same folder."""
+    name = Path(sys.argv[0])
+    if name.name != "fleetgate":
+        return f"{_quoted(Path(sys.executable))} -m gateway.command.app"
+    found = shutil.which("fleetgate")
+    if found is not None and Path(found).resolve() == name.resolve():
+        return "fleetgate"
+    return _quoted(name)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 async def wait_online(api: LocalApi, routers: int, seen: Callable[[int], None]) -> int:

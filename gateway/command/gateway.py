@@ -34,6 +34,7 @@ from gateway.jobs import presence
 from gateway.jobs.housekeeping import mark_alive, note_field_table
 from gateway.jobs.schedule import Schedule
 from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
+from gateway.join.ticket_keys import read_ticket_keys
 from gateway.mqtt_server import acl
 from gateway.mqtt_server.acl import PROBE_LOGIN
 from gateway.mqtt_server.connection import TlsListener, UnixListener
@@ -47,6 +48,8 @@ from gateway.mqtt_server.passwords import hash_password
 from gateway.mqtt_server.probe import ProbeSettings, UnsafeServer
 from gateway.mqtt_server.share_group import share_group
 from gateway.operations.registry import Site
+from gateway.operations.relays import register_relay
+from gateway.operations.ticket_making import TicketSigner
 from gateway.storage.migrate import SchemaTooNew, migrate
 from gateway.storage.schema import mqtt_login, node
 from gateway.storage.store import Lane, Store, StoreBusy, StoreError
@@ -133,6 +136,8 @@ async def _run(configuration: GatewayConfiguration) -> None:
             tasks.create_task(parts.node.run(), name="mqtt")
             tasks.create_task(parts.node.intake.run(), name="ingest")
             tasks.create_task(parts.node.watch_presence(), name="presence")
+            tasks.create_task(parts.node.relay_desk.run(), name="relays")
+            tasks.create_task(parts.node.relay_desk.lease_forever(), name="leases")
             tasks.create_task(parts.sender.run(), name="outbox")
             tasks.create_task(parts.logins.run(), name="logins")
             tasks.create_task(parts.schedule.run(), name="jobs")
@@ -165,6 +170,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     # Before anything else happens: the time since the last mark was an outage.
     await store.write(mark_alive)
     await store.write(note_field_table)
+    await store.write(lambda tx: _register_relay(tx, configuration))
     telemetry = Telemetry(clock.wall_ms())
     passwords = read_mqtt_logins(configuration.mqtt.logins_file)
     logins = _login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
@@ -186,12 +192,14 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
         telemetry,
         configuration.mqtt.node,
         site.master_key,
+        site.tickets,
         lambda: node_.session,
     )
     schedule = Schedule(store, clock, telemetry)
     loop = asyncio.get_running_loop()
     _listen_to(store, loop, Signal.OUTBOX, sender.hint)
     _listen_to(store, loop, Signal.RECHECK, schedule.hint)
+    _listen_to(store, loop, Signal.RELAY, node_.relay_desk.hint)
     _listen_to(store, loop, Signal.LOGINS, lambda: logins.changed(removal=False))
     _listen_to(store, loop, Signal.LOGIN_REMOVED, lambda: logins.changed(removal=True))
     return Parts(
@@ -224,7 +232,21 @@ def _moved_clock(configuration: GatewayConfiguration) -> Path | None:
     return file
 
 
+def _register_relay(tx: Transaction, configuration: GatewayConfiguration) -> None:
+    relay = configuration.relay
+    register_relay(
+        tx,
+        relay.id,
+        hosts=relay.dial_hosts,
+        port=relay.dial_port,
+        domain=relay.domain,
+        public_port=relay.dial_port,
+        tls=relay.tls,
+    )
+
+
 def _site(configuration: GatewayConfiguration, keys: KeyFiles) -> Site:
+    signing = read_ticket_keys(keys.tickets)[-1]
     return Site(
         public_url=configuration.http.url,
         join_hosts=configuration.devices.join_hosts,
@@ -235,6 +257,7 @@ def _site(configuration: GatewayConfiguration, keys: KeyFiles) -> Site:
         master_key=read_master_key(keys),
         node=configuration.mqtt.node,
         version=_version(),
+        tickets=TicketSigner(signing.kid, signing.private),
     )
 
 
@@ -287,9 +310,8 @@ def _login_file(
     connections: Callable[[], int],
 ) -> LoginFile:
     mqtt = configuration.mqtt
-    service = [
-        (login, hash_password(passwords.password(login))) for login in (mqtt.login, PROBE_LOGIN)
-    ]
+    logins = (mqtt.login, configuration.relay.login, PROBE_LOGIN)
+    service = [(login, hash_password(passwords.password(login))) for login in logins]
 
     def read(tx: Transaction) -> LoginRows:
         rows = tx.all(select(mqtt_login.c.login, mqtt_login.c.hash, mqtt_login.c.version))
@@ -326,7 +348,7 @@ def _login_file(
 
 async def _write_server_files(configuration: GatewayConfiguration, logins: LoginFile) -> None:
     """The access list first: the MQTT server starts when it sees the password file."""
-    text = acl.render(gateways=[configuration.mqtt.login])
+    text = acl.render(gateways=[configuration.mqtt.login], relays=[configuration.relay.login])
     write_atomically(configuration.mqtt.acl_file, text.encode(), owner=_server_owner(configuration))
     await logins.write_first()
 

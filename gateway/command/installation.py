@@ -14,12 +14,14 @@ from gateway.command import configuration as gateway_toml
 from gateway.command import ports
 from gateway.command.configuration import GatewayConfiguration
 from gateway.command.data_directory import (
+    MqttLogins,
     prepare_mqtt_logins,
     read_private_json,
     write_private_json,
 )
 from gateway.command.ports import Asked, Chosen
-from gateway.command.sections import ANY_ADDRESS
+from gateway.command.relay_files import write_relay_files
+from gateway.command.sections import ANY_ADDRESS, reachable
 from gateway.command.server_account import ServerAccount, choose_account, hand_over, own_files
 from gateway.mqtt_server import configuration as mosquitto_conf
 from gateway.mqtt_server.configuration import ServerSettings
@@ -59,6 +61,7 @@ class Installation:
 
     configuration: GatewayConfiguration
     configuration_file: Path
+    relay_file: Path
     chosen: Mapping[str, Chosen]
     account: ServerAccount
     server_program: str
@@ -102,8 +105,8 @@ def prepare(options: UpOptions, avoided: set[int]) -> Installation:
     _check_privileged_port(configuration, account)
     _remove_stale(configuration)
     ports.save(options.data, chosen)
-    prepare_mqtt_logins(mqtt.logins_file, mqtt.login)
-    _prepare_keys(configuration, account)
+    logins = prepare_mqtt_logins(mqtt.logins_file, mqtt.login, configuration.relay.login)
+    relay_file = _prepare_keys(configuration, account, logins)
     _write_server_configuration(configuration, account)
     (options.data / LOG_FOLDER).mkdir(mode=0o700, exist_ok=True)
     notes = [f"--{name}: {one.note}; using {one.port}" for name, one in chosen.items() if one.note]
@@ -112,6 +115,7 @@ def prepare(options: UpOptions, avoided: set[int]) -> Installation:
     return Installation(
         configuration=configuration,
         configuration_file=gateway_toml.write_gateway_toml(configuration),
+        relay_file=relay_file,
         chosen=chosen,
         account=account,
         server_program=server_program,
@@ -128,11 +132,11 @@ def _configured(data: Path, chosen: Mapping[str, Chosen]) -> GatewayConfiguratio
         before = gateway_toml.resolved(GatewayConfiguration(), data)
     changed = {
         name: replace(getattr(before, name), host=chosen[name].host, port=chosen[name].port)
-        for name in ("http", "mqtt", "devices")
+        for name in LISTENERS
     }
     found_before = _found_names(data)
     found: dict[str, list[str]] = {}
-    for name in ("mqtt", "devices"):
+    for name in ("mqtt", "devices", "relay"):
         section = changed[name]
         if list(section.public_hosts) == found_before.get(name):
             # Found by an earlier start and not set by hand: the machine may have moved since.
@@ -193,19 +197,27 @@ def _remove_stale(configuration: GatewayConfiguration) -> None:
     configuration.data.admin_socket.unlink(missing_ok=True)
 
 
-def _prepare_keys(configuration: GatewayConfiguration, account: ServerAccount) -> None:
+def _prepare_keys(
+    configuration: GatewayConfiguration, account: ServerAccount, logins: MqttLogins
+) -> Path:
+    """Keys, and copies of them for the two that are not to see the others; relay.toml's path."""
     # Loaded here: it takes 0.1 s, and a wrong option should be told before.
     from gateway.join.ca import prepare_keys
+    from gateway.join.ticket_keys import prepare_ticket_keys
 
     names = [
         *configuration.devices.join_hosts,
         *configuration.mqtt.device_hosts,
+        reachable(configuration.mqtt.host),  # where the relay finds it
     ]
-    keys = prepare_keys(configuration.data.keys, names, datetime.now(UTC))
+    now = datetime.now(UTC)
+    keys = prepare_keys(configuration.data.keys, names, now)
+    ticket_keys = prepare_ticket_keys(keys.tickets, now)
     folder = configuration.mqtt.directory
     # The server's user must not even see master.key, so it gets copies of its own pair.
     hand_over(keys.server_key, folder / mosquitto_conf.KEY_NAME, account)
     hand_over(keys.server_certificate, folder / mosquitto_conf.CERTIFICATE_NAME, account)
+    return write_relay_files(configuration, keys, ticket_keys, logins)
 
 
 def _write_server_configuration(

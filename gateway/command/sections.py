@@ -145,6 +145,59 @@ class MqttSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySection:
+    """The relay beside this gateway, where devices and visitors of sessions meet."""
+
+    id: Annotated[str, "Name of this relay; its MQTT login is the same with @ before it."] = (
+        "relay-1"
+    )
+    host: Annotated[str, "Address to listen on, for devices and for visitors."] = "127.0.0.1"
+    port: Annotated[int, "Port to listen on."] = 8885
+    public_hosts: Annotated[
+        tuple[str, ...], "Up to 3 names or addresses that devices and `connect` dial; empty: host."
+    ] = ()
+    public_port: Annotated[int, "Port that devices and visitors dial; 0: port."] = 0
+    domain: Annotated[
+        str,
+        "Every name below it leads to the relay, and each session has one; it shares no"
+        " registrable domain with the gateway.",
+    ] = "localhost"
+    certificate_file: Annotated[
+        Path | None,
+        "PEM chain for *.domain, shown to visitors. Off loopback it is required unless"
+        " behind_proxy is set.",
+    ] = None
+    key_file: Annotated[Path | None, "PEM private key of the certificate, mode 0600."] = None
+    behind_proxy: Annotated[
+        bool,
+        "A proxy in front speaks TLS with visitors; TLS for link.fleetgate it passes on as it is.",
+    ] = False
+    opens_per_s: Annotated[
+        int,
+        "Streams that may be opened in one session per second, after a burst of 200; the agent has"
+        " the same setting.",
+    ] = 50
+
+    @property
+    def login(self) -> str:
+        """Its name at the MQTT server."""
+        return f"@{self.id}"
+
+    @property
+    def dial_hosts(self) -> tuple[str, ...]:
+        return self.public_hosts or (reachable(self.host),)
+
+    @property
+    def dial_port(self) -> int:
+        return self.public_port or self.port
+
+    @property
+    def tls(self) -> bool:
+        """Whether visitors speak TLS, with the relay or with the proxy in front of it."""
+        return self.certificate_file is not None or self.behind_proxy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSection:
     """The store."""
 
@@ -171,6 +224,7 @@ class GatewayConfiguration:
     http: HttpSection = field(default_factory=HttpSection)
     devices: DevicesSection = field(default_factory=DevicesSection)
     mqtt: MqttSection = field(default_factory=MqttSection)
+    relay: RelaySection = field(default_factory=RelaySection)
     database: DatabaseSection = field(default_factory=DatabaseSection)
     log: LogSection = field(default_factory=LogSection)
 
@@ -179,11 +233,12 @@ class GatewayConfiguration:
         "http": HttpSection,
         "devices": DevicesSection,
         "mqtt": MqttSection,
+        "relay": RelaySection,
         "database": DatabaseSection,
         "log": LogSection,
     }
 
     @property
     def loopback_only(self) -> bool:
-        hosts = (self.http.host, self.devices.host, self.mqtt.host)
+        hosts = (self.http.host, self.devices.host, self.mqtt.host, self.relay.host)
         return all(is_loopback(host) for host in hosts)

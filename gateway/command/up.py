@@ -6,12 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import gateway
-from gateway.command import demo
+from gateway.command import children, demo
 from gateway.command.configuration import ConfigurationError, reachable
 from gateway.command.data_directory import (
     DataDirectoryError,
@@ -31,9 +30,10 @@ from gateway.command.installation import (
     trim_log,
 )
 from gateway.command.local_api import ApiRefused, ApiUnreachable, LocalApi
+from gateway.command.own_programs import own_packages
 from gateway.command.ports import AddressRefused, is_free
-from gateway.command.supervisor import Child, ChildSpec, Supervisor
-from gateway.mqtt_server.configuration import CONFIGURATION_NAME, UnsafeConfiguration
+from gateway.command.supervisor import Child, Supervisor
+from gateway.mqtt_server.configuration import UnsafeConfiguration
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class _Running:
         """Called at every start and end of a child."""
         if self.ready and self.options.ready_file is not None:
             pids = {name: self._pid(name) for name in ("gateway", "mosquitto", "relay")}
-            if None not in (pids["gateway"], pids["mosquitto"]):
+            if None not in pids.values():
                 # Between two processes the file keeps the old pid: readers always find numbers.
                 self._write(self.options.ready_file, pids)
 
@@ -201,8 +201,8 @@ class _Running:
             "mqtt_port": configuration.mqtt.port,
             "devices_host": reachable(configuration.devices.host),
             "devices_port": configuration.devices.port,
-            "relay_host": None,
-            "relay_port": None,
+            "relay_host": reachable(configuration.relay.host),
+            "relay_port": configuration.relay.port,
             "ca_file": str(self.installation.ca_file),
             **{key: admin.get(key) for key in ("admin_email", "admin_password", "admin_token")},
             "pids": pids,
@@ -226,19 +226,18 @@ async def _serve(options: UpOptions, installation: Installation, lock: Lock) -> 
 
 
 async def _start_servers(supervisor: Supervisor, running: _Running) -> None:
-    configuration = running.installation.configuration
+    installation = running.installation
+    configuration = installation.configuration
     _say("Starting the gateway …")
-    running.children["gateway"] = supervisor.start(_gateway(running.installation))
-    children = list(running.children.values())
+    running.children["gateway"] = supervisor.start(children.gateway(installation))
 
     async def logins_written() -> bool:
         mqtt = configuration.mqtt
         return mqtt.password_file.exists() and mqtt.acl_file.exists()
 
-    await _until(logins_written, children, "has not written the MQTT logins")
+    await _until(logins_written, running, "gateway", "has not written the MQTT logins")
     _say("Starting the MQTT server …")
-    running.children["mosquitto"] = supervisor.start(_mqtt_server(running.installation))
-    children = list(running.children.values())
+    running.children["mosquitto"] = supervisor.start(children.mqtt_server(installation))
     api = LocalApi(configuration.data.admin_socket)
 
     async def answers() -> bool:
@@ -247,53 +246,34 @@ async def _start_servers(supervisor: Supervisor, running: _Running) -> None:
         except ApiUnreachable:
             return False
 
-    await _until(answers, children, "is not ready")
+    await _until(answers, running, "gateway", "is not ready")
+    # Not before: nobody would hear its first word, and the next one comes two seconds later.
+    _say("Starting the relay …")
+    running.children["relay"] = supervisor.start(children.relay(installation))
+
+    async def leased() -> bool:
+        """It has told its state to this gateway, and was told that it may take streams."""
+        try:
+            relays = (await api.get("/status")).json()["relays"]
+            return any(one["id"] == configuration.relay.id and one["lease_at"] for one in relays)
+        except (ApiUnreachable, KeyError, TypeError):
+            return False  # the gateway is being started again
+
+    await _until(leased, running, "relay", "has not reported to the gateway")
 
 
 async def _until(
-    condition: Callable[[], Awaitable[bool]], children: Sequence[Child], complaint: str
+    condition: Callable[[], Awaitable[bool]], running: _Running, child: str, complaint: str
 ) -> None:
     try:
         async with asyncio.timeout(READY_S_MAX):
             while not await condition():
-                for child in children:
-                    if child.ended.is_set():
-                        raise StartFailed(child.spec.name, "ended at its start")
+                for one in running.children.values():
+                    if one.ended.is_set():
+                        raise StartFailed(one.spec.name, "ended at its start")
                 await asyncio.sleep(LOOK_S)
     except TimeoutError as error:
-        raise StartFailed("gateway", f"{complaint} after {READY_S_MAX:.0f} s") from error
-
-
-def _gateway(installation: Installation) -> ChildSpec:
-    return ChildSpec(
-        name="gateway",
-        command=[
-            sys.executable,
-            "-m",
-            "gateway.command.gateway",
-            "--config",
-            str(installation.configuration_file),
-        ],
-        log_file=installation.log_file("gateway"),
-        environment=_own_packages(),
-    )
-
-
-def _own_packages() -> dict[str, str]:
-    """Children find the same source tree as this process, also when it is not installed."""
-    folder = str(Path(gateway.__file__).parents[1])
-    earlier = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{earlier}" if earlier else folder}
-
-
-def _mqtt_server(installation: Installation) -> ChildSpec:
-    return ChildSpec(
-        name="mosquitto",
-        command=[installation.server_program, "-c", CONFIGURATION_NAME],
-        log_file=installation.log_file("mosquitto"),
-        directory=installation.configuration.mqtt.directory,
-        user=installation.account.ids,
-    )
+        raise StartFailed(child, f"{complaint} after {READY_S_MAX:.0f} s") from error
 
 
 async def _start_demo(supervisor: Supervisor, running: _Running) -> int:
@@ -312,7 +292,11 @@ async def _start_demo(supervisor: Supervisor, running: _Running) -> int:
         return 0
     log_file = running.installation.log_file("demo")
     spec = demo.fleet(
-        data=data, routers=routers, join=join, log_file=log_file, environment=_own_packages()
+        data=data,
+        routers=routers,
+        join=join,
+        log_file=log_file,
+        environment=own_packages(),
     )
     running.children["demo"] = supervisor.start(spec)
     said = 0
@@ -332,7 +316,7 @@ async def _start_demo(supervisor: Supervisor, running: _Running) -> int:
 def _welcome(running: _Running, online: int | None) -> None:
     configuration = running.installation.configuration
     admin = read_private_json(configuration.data.admin_file)
-    url = configuration.http.url
+    url, relay = configuration.http.url, configuration.relay
     shown = [
         "",
         "Fleetgate is up.",
@@ -345,10 +329,13 @@ def _welcome(running: _Running, online: int | None) -> None:
         f"  API       {url}/api/docs   (token: admin_token in {configuration.data.admin_file})",
         f"  Devices   MQTT {configuration.mqtt.device_hosts[0]}:{configuration.mqtt.device_port},"
         f" joining {configuration.devices.join_hosts[0]}:{configuration.devices.join_port}",
+        f"  Relay     {'https' if relay.tls else 'http'}://*.{relay.domain}:{relay.dial_port}"
+        f" (each session has a name of its own), devices dial {relay.dial_hosts[0]}",
         f"  Logs      {running.installation.log_file('gateway').parent}",
     ]
     if online is not None:
         shown.append(f"  Demo      {online} simulated routers are online")
+        shown += demo.to_try(running.options.data, running.options.demo_routers)
     _say("\n".join([*shown, "", "Ctrl-C stops everything.", ""]))
 
 

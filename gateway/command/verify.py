@@ -25,6 +25,7 @@ from gateway.storage.migrate import known_revisions
 DATABASE_NAME = "fleetgate.db"
 SHOWN_MAX = 10  # findings of one check that people are shown; --json has more
 BUSY_S_MAX = 30.0
+APPEND_ONLY = ("transfer", "audit")
 
 _TRANSFERS = """
 SELECT id, operation_id, kind, from_account, to_account, days, company_id, device_id,
@@ -76,7 +77,11 @@ class Verification:
             self._replay.take(Moved(*row))
         replay = self._replay
         checks += [
-            self._check("triggers", "the database refuses to change a transfer", self._triggers),
+            self._check(
+                "triggers",
+                "the database refuses to change a transfer or the audit",
+                self._triggers,
+            ),
             Check("ids", "each transfer is the n-th of its operation", replay.rows, replay.ids),
             Check("ways", "each kind moves days between its accounts", replay.rows, replay.ways),
             Check("paths", "company and payer agree with their paths", replay.rows, replay.paths),
@@ -116,15 +121,13 @@ class Verification:
 
     def _triggers(self) -> Iterator[str | None]:
         found = dict(
-            self._connection.execute(
-                "SELECT name, sql FROM sqlite_master"
-                " WHERE type = 'trigger' AND tbl_name = 'transfer'"
-            ).fetchall()
+            self._connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
         )
-        for event in ("update", "delete"):
-            sql = found.get(f"transfer_no_{event}", "")
-            whole = f"BEFORE {event.upper()} ON transfer" in sql and "RAISE(ABORT" in sql
-            yield None if whole and "WHEN" not in sql else f"transfer_no_{event} is missing"
+        for table in APPEND_ONLY:
+            for event in ("update", "delete"):
+                sql = found.get(f"{table}_no_{event}", "")
+                whole = f"BEFORE {event.upper()} ON {table} " in sql and "RAISE(ABORT" in sql
+                yield None if whole and "WHEN" not in sql else f"{table}_no_{event} is missing"
 
     def _balances(self) -> Iterator[str | None]:
         sums = self._replay.sums

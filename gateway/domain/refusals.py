@@ -26,6 +26,8 @@ class Code(StrEnum):
     PAYMENT_TOO_SHORT = "payment_too_short"
     SERVICE_UNPAID = "service_unpaid"
     NOT_JOINED = "not_joined"
+    TOO_MANY_SESSIONS = "too_many_sessions"
+    SESSION_OVER = "session_over"
     NOTHING_WAITS = "nothing_waits"
     CLOCK_IN_DOUBT = "clock_in_doubt"
     UNAVAILABLE = "unavailable"
@@ -53,6 +55,8 @@ STATUS: dict[Code, tuple[int, str]] = {
     Code.PAYMENT_TOO_SHORT: (409, "The payment would not reach beyond the grace already served"),
     Code.SERVICE_UNPAID: (409, "The device's service is not active"),
     Code.NOT_JOINED: (409, "The device has not joined"),
+    Code.TOO_MANY_SESSIONS: (409, "There are too many open sessions"),
+    Code.SESSION_OVER: (409, "The session is over"),
     Code.NOTHING_WAITS: (409, "Nothing waits for release"),
     Code.CLOCK_IN_DOUBT: (503, "The server's clock is in doubt; charges are stopped"),
     Code.UNAVAILABLE: (503, "Try again in a moment"),

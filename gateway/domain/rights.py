@@ -25,6 +25,9 @@ class Right(StrEnum):
     MANAGE_DEVICES = "manage_devices"  # register, activate, extend: may spend credits
     UNREGISTER = "unregister"
     COMMAND = "command"
+    REACH = "reach"  # sessions to the router itself and to saved targets
+    REACH_ANY = "reach_any"  # and to any other; saving targets
+    SEE_SESSIONS = "see_sessions"  # and end those of others; the audit
     MANAGE_COMPANIES = "manage_companies"
     MANAGE_PEOPLE = "manage_people"
 
@@ -73,6 +76,11 @@ def authorize(principal: Principal, right: Right, company_path: Collection[int] 
         for company in company_path
         if company in principal.memberships
     )
+
+
+def roles_with(right: Right) -> tuple[Role, ...]:
+    """The roles that carry a right: what `authorize` asks of a membership."""
+    return tuple(role for role, rights in _BY_ROLE.items() if right in rights)
 
 
 def administers_above(principal: Principal, company_path: Collection[int], company_id: int) -> bool:

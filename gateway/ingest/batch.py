@@ -16,7 +16,7 @@ from gateway.domain.runs import (
     wants_receipt,
 )
 from gateway.domain.service import UNSERVED_INTERVAL_S, State
-from gateway.ingest import rows
+from gateway.ingest import answers, rows
 from gateway.ingest.rows import Live, Writes
 from gateway.operations.standing import (
     HELD_COLUMNS,
@@ -25,6 +25,7 @@ from gateway.operations.standing import (
     save,
     tell_interval,
 )
+from gateway.operations.telling import tell_device
 from gateway.operations.treasury import Treasury
 from gateway.storage.schema import device, device_live
 from gateway.storage.transaction import Transaction
@@ -118,14 +119,9 @@ class Batch:
         return self._outcome
 
     def _answer(self, live: Live, body: Answer) -> None:
-        try:
-            result = rows.encode(body.result).decode()
-        except (ValueError, OverflowError, RecursionError) as error:
-            # JSON that Python can hold and no column can: half a surrogate pair, a huge number.
-            topic = topics.answer(live.serial)
-            self._unreadable(live, Unreadable(topic, b"", f"result: {type(error).__name__}"))
-            return
-        rows.answer(self._tx, live.id, body.id, body.outcome.value, result)
+        wrong = answers.take(self._tx, live.id, body)
+        if wrong:
+            self._unreadable(live, Unreadable(topics.answer(live.serial), b"", wrong))
 
     def _unreadable(self, live: Live, body: Unreadable) -> None:
         self._writes.counts.append((0, 0, 0, 0, 1, live.id))
@@ -338,6 +334,9 @@ class Batch:
             return
         if up.connection < current.connection:
             return
+        if up.connection > current.connection or not current.introduced:
+            # What it was told before is dead: commands are bound to a connection.
+            tell_device(self._tx, live.id, self._terms.node)
         self._writes.lives[live.id] = live
         self._connected(live, current, up.connection, up.nonce)
         live.last_heard_at = arrival_ms
@@ -349,6 +348,8 @@ class Batch:
         current = live.run
         if current is None or (current.run, current.connection) != (up.run, up.connection):
             return
+        # Nobody hears commands there any more; a device that is there after all says `up` again.
+        self._connected(live, current, up.connection, None)
         changed = live.id in self._writes.lives
         before = (
             Deadlines(live.late_at, live.offline_at)

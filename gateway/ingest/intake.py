@@ -22,6 +22,7 @@ from gateway.ingest.batch import (
     take_batch,
 )
 from gateway.ingest.decoding import decode_message
+from gateway.ingest.relay_desk import RelayDesk, relay_of
 from gateway.ingest.session import Session
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
@@ -73,12 +74,14 @@ class Intake:
         telemetry: Telemetry,
         terms: Callable[[], Terms],
         on_probe: Callable[[bytes], None],
+        relay_desk: RelayDesk,
     ) -> None:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
         self._terms = terms
         self._on_probe = on_probe
+        self._relay_desk = relay_desk
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._storing: list[int] = []  # the oldest arrival of each batch under way
@@ -90,6 +93,7 @@ class Intake:
     def attach(self, session: Session | None) -> None:
         """The session that receipts go out on; what came by an older one is never acknowledged."""
         self._session = session
+        self._relay_desk.attach(session)
         self._paused = False
         self._waiting = deque(one._replace(packet_id=None) for one in self._waiting)
 
@@ -102,6 +106,10 @@ class Intake:
         """Takes one message as it arrives; called by the session."""
         found = parse_device_topic(packet.topic)
         if found is None:
+            relay_id = relay_of(packet.topic)
+            if relay_id is not None:
+                self._relay_desk.deliver(relay_id, packet.payload, packet.packet_id)
+                return
             # A service login has device topics of its own, which mean nothing: @probe writes there.
             if packet.topic.startswith(PROBE_TOPICS):
                 self._on_probe(packet.payload)

@@ -12,6 +12,7 @@ from gateway.clock import Clock
 from gateway.domain.presence import PROBE_INTERVAL_MS, advanced, standstill_ms
 from gateway.ingest.batch import RECEIPT_EVERY, Terms, spread_s
 from gateway.ingest.intake import Intake
+from gateway.ingest.relay_desk import RelayDesk
 from gateway.ingest.session import Login, Session, SessionLost, open_session
 from gateway.jobs import presence
 from gateway.mqtt_server.connection import MqttError
@@ -63,7 +64,10 @@ class Node:
         self._last_probe_ms: int | None = None
         self._devices = 0
         self.session: Session | None = None
-        self.intake = Intake(store, clock, telemetry, self._terms, self._probe_came_back)
+        self.relay_desk = RelayDesk(store, clock, telemetry)
+        self.intake = Intake(
+            store, clock, telemetry, self._terms, self._probe_came_back, self.relay_desk
+        )
 
     def devices(self) -> int:
         """How many devices of this node are connected, roughly."""
@@ -97,9 +101,14 @@ class Node:
     async def _one_session(self) -> None:
         session = await open_session(self._settings.login, self.intake.deliver)
         try:
-            from_devices = topics.heartbeat("+"), topics.presence("+"), topics.answer("+")
+            taken = (
+                topics.heartbeat("+"),
+                topics.presence("+"),
+                topics.answer("+"),
+                topics.relay_event("+"),
+            )
             group = self._settings.share_group
-            filters = [topics.shared(topic, group) for topic in from_devices]
+            filters = [topics.shared(topic, group) for topic in taken]
             filters.append(topics.probe(self._settings.gateway))
             self.intake.attach(session)
             await session.start(filters)

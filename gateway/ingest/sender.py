@@ -14,12 +14,15 @@ from gateway.clock import Clock
 from gateway.domain.instants import SECOND_MS
 from gateway.ingest.session import Session, SessionLost
 from gateway.join.sealing import SealBroken, unseal
+from gateway.operations.telling import open_order
+from gateway.operations.ticket_making import TicketSigner
 from gateway.storage.schema import device_live, enrolment, outbox
 from gateway.storage.store import Lane, Store, StoreBusy
 from gateway.storage.transaction import AnyRow, Transaction
 from gateway.telemetry import Telemetry
 from wire import topics
-from wire.commands import TTL_S_MAX, Command, Outcome, encode_command
+from wire.commands import TTL_S_MAX, Command, Outcome, Verb, encode_command
+from wire.session_commands import open_args
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +62,13 @@ _END = (
 )
 
 
-def claim(tx: Transaction, node: str, master_key: bytes) -> list[Claimed]:
+def claim(tx: Transaction, node: str, master_key: bytes, tickets: TicketSigner) -> list[Claimed]:
     """Marks due commands as sent and makes their payloads; those of nobody end at once."""
     claimed: list[Claimed] = []
     counters: dict[int, int] = {}
     for row in tx.all(_DUE, {"of_node": node}):
         n = counters.get(row.device_id, row.command_n) + 1
-        made = _made(row, n, tx.now_ms, master_key)
+        made = _made(tx, row, n, master_key, tickets)
         if made.payload is not None:
             counters[row.device_id] = n
         tx.run(update(outbox).where(outbox.c.id == row.id).values(sent_at=tx.now_ms))
@@ -75,8 +78,11 @@ def claim(tx: Transaction, node: str, master_key: bytes) -> list[Claimed]:
     return claimed
 
 
-def _made(row: AnyRow, n: int, now_ms: int, master_key: bytes) -> Claimed:
+def _made(
+    tx: Transaction, row: AnyRow, n: int, master_key: bytes, tickets: TicketSigner
+) -> Claimed:
     """The command as it goes out, bound to the device's present connection."""
+    now_ms = tx.now_ms
     if row.expires_at <= now_ms:
         return Claimed(row.id, row.serial, None, "expired")
     if row.nonce is None or row.command_key is None:
@@ -86,9 +92,15 @@ def _made(row: AnyRow, n: int, now_ms: int, master_key: bytes) -> Claimed:
     except SealBroken:
         log.error("command key not readable serial=%s", row.serial)
         return Claimed(row.id, row.serial, None, "command_key_unreadable")
+    args = json.loads(row.args)
+    if row.verb == Verb.OPEN:
+        made = open_order(tx, args["session"], tickets)
+        if isinstance(made, str):
+            return Claimed(row.id, row.serial, None, made)
+        args = open_args(made)
     # After a step of the clock more may seem to be left than a device accepts.
     ttl_s = min(TTL_S_MAX, max(1, (row.expires_at - now_ms) // SECOND_MS))
-    command = Command(n, row.id, row.verb, json.loads(row.args), now_ms, ttl_s)
+    command = Command(n, row.id, row.verb, args, now_ms, ttl_s)
     payload = encode_command(command, key=key, serial=row.serial, nonce=row.nonce)
     return Claimed(row.id, row.serial, payload)
 
@@ -110,6 +122,7 @@ class Sender:
         telemetry: Telemetry,
         node: str,
         master_key: bytes,
+        tickets: TicketSigner,
         session: Callable[[], Session | None],
     ) -> None:
         self._store = store
@@ -117,6 +130,7 @@ class Sender:
         self._telemetry = telemetry
         self._node = node
         self._master_key = master_key
+        self._tickets = tickets
         self._session = session
         self._hint = asyncio.Event()
 
@@ -147,7 +161,7 @@ class Sender:
         if not await self._store.read(lambda tx: tx.one(_DUE, {"of_node": self._node})):
             return False
         claimed = await self._store.write(
-            lambda tx: claim(tx, self._node, self._master_key), lane=Lane.JOBS
+            lambda tx: claim(tx, self._node, self._master_key, self._tickets), lane=Lane.JOBS
         )
         ended: dict[str, list[str]] = {}
         for command in claimed:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.jobs import housekeeping, periods
+from gateway.jobs import housekeeping, periods, sessions
+from gateway.operations import telling
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
 
@@ -51,6 +52,18 @@ class Schedule:
 
     async def run(self) -> None:
         """Runs what is due, again and again, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._run_in_turn(), name="jobs in turn")
+            # Beside them: a session ends within seconds, however much the others have to do.
+            tasks.create_task(self._watch_sessions(), name="sessions")
+
+    async def _watch_sessions(self) -> None:
+        job = _Job("sessions", TICK_S, self._sessions)
+        while True:
+            await self._run_one(job)
+            await asyncio.sleep(job.every_s)
+
+    async def _run_in_turn(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             for job in self._jobs:
@@ -85,6 +98,18 @@ class Schedule:
         lived_ms = offset_ms - self._offset_ms
         await self._store.write(lambda tx: housekeeping.mark_alive(tx, lived_ms), lane=Lane.JOBS)
         self._offset_ms = offset_ms
+
+    async def _sessions(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            work = await self._store.read(sessions.anything_due)
+            if not any(work):
+                break
+            if work.end:
+                await self._store.write(sessions.end_due, lane=Lane.JOBS)
+            if work.tell:
+                await self._store.write(telling.tell_untold, lane=Lane.JOBS)
+            if work.settle:
+                await self._store.write(sessions.settle, lane=Lane.JOBS)
 
     async def _periods(self) -> None:
         for _ in range(ROUNDS_MAX):

@@ -1,4 +1,4 @@
-"""The installation's keys: own CA, the certificate of its two device listeners, master.key."""
+"""The installation's keys: own CA, the certificates of the listeners for devices, master.key."""
 
 import hashlib
 import ipaddress
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.atomic_file import PRIVATE_FILE_MODE, write_atomically
+from wire.hello import LINK_NAME
 
 MASTER_KEY_BYTES = 32
 CA_LIFE = timedelta(days=20 * 365)
@@ -39,6 +40,15 @@ _LOOSE_MODE = 0o077
 
 class KeyFileError(Exception):
     """A key file is missing, unreadable or open to others; nothing starts until that is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate by the own CA, and its key; both are made anew when they do not fit."""
+
+    certificate: Path
+    key: Path
+    common_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +71,30 @@ class KeyFiles:
 
     @property
     def server_certificate(self) -> Path:
-        return self.folder / "server.pem"
+        return self.server.certificate
 
     @property
     def server_key(self) -> Path:
-        return self.folder / "server.key"
+        return self.server.key
+
+    @property
+    def tickets(self) -> Path:
+        """Folder of the keys that sign tickets."""
+        return self.folder / "tickets"
+
+    @property
+    def server(self) -> Pair:
+        """Of the MQTT server and of the listener where devices join."""
+        return Pair(self.folder / "server.pem", self.folder / "server.key", "Fleetgate server")
+
+    @property
+    def relay(self) -> Pair:
+        """Of the relay, where devices dial it."""
+        return Pair(self.folder / "relay.pem", self.folder / "relay.key", "Fleetgate relay")
 
 
 def prepare_keys(folder: Path, names: Iterable[str], now: datetime) -> KeyFiles:
-    """Makes what is absent, renews the server's certificate when due, and refuses loose files."""
+    """Makes what is absent, renews certificates when due, and refuses loose files."""
     files = KeyFiles(folder)
     lasting = (files.master, files.ca_certificate, files.ca_key)
     missing = [path.name for path in lasting if not path.exists()]
@@ -85,9 +110,9 @@ def prepare_keys(folder: Path, names: Iterable[str], now: datetime) -> KeyFiles:
         raise KeyFileError(f"{files.ca_key} does not belong to {files.ca_certificate}")
     if ca.not_valid_after_utc <= now:
         raise KeyFileError(f"{files.ca_certificate} has expired")
-    wanted = server_names(names)
-    if not _server_fits(files, ca, wanted, now):
-        _make_server(files, ca, ca_key, wanted, now)
+    for pair, wanted in ((files.server, server_names(names)), (files.relay, (LINK_NAME,))):
+        if not _fits(pair, ca, wanted, now):
+            _make_pair(pair, ca, ca_key, wanted, now)
     return files
 
 
@@ -98,7 +123,7 @@ def server_names(names: Iterable[str]) -> tuple[str, ...]:
 
 def read_master_key(files: KeyFiles) -> bytes:
     """The 32 bytes that encrypt what the database must not show."""
-    key = _read_private(files.master)
+    key = read_private(files.master)
     if len(key) != MASTER_KEY_BYTES:
         raise KeyFileError(f"{files.master} must hold {MASTER_KEY_BYTES} bytes, not {len(key)}")
     return key
@@ -142,8 +167,8 @@ def _make_ca(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate
     )
 
 
-def _make_server(
-    files: KeyFiles,
+def _make_pair(
+    pair: Pair,
     ca: x509.Certificate,
     ca_key: ec.EllipticCurvePrivateKey,
     names: tuple[str, ...],
@@ -152,7 +177,7 @@ def _make_server(
     key = ec.generate_private_key(ec.SECP256R1())
     life = min(SERVER_LIFE, ca.not_valid_after_utc - now)
     certificate = (
-        _builder(_name("Fleetgate server"), ca.subject, key.public_key(), now, life)
+        _builder(_name(pair.common_name), ca.subject, key.public_key(), now, life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -165,9 +190,9 @@ def _make_server(
         .sign(ca_key, hashes.SHA256())
     )
     # A crash between the two leaves a pair that does not fit, which is made anew at next start.
-    write_atomically(files.server_key, _key_pem(key))
+    write_atomically(pair.key, _key_pem(key))
     write_atomically(
-        files.server_certificate, certificate.public_bytes(Encoding.PEM), mode=_PUBLIC_FILE_MODE
+        pair.certificate, certificate.public_bytes(Encoding.PEM), mode=_PUBLIC_FILE_MODE
     )
 
 
@@ -203,13 +228,11 @@ def _usage(*, certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _server_fits(
-    files: KeyFiles, ca: x509.Certificate, names: tuple[str, ...], now: datetime
-) -> bool:
-    if not (files.server_certificate.exists() and files.server_key.exists()):
+def _fits(pair: Pair, ca: x509.Certificate, names: tuple[str, ...], now: datetime) -> bool:
+    if not (pair.certificate.exists() and pair.key.exists()):
         return False
-    certificate = _load_certificate(files.server_certificate)
-    key = _load_key(files.server_key)
+    certificate = _load_certificate(pair.certificate)
+    key = _load_key(pair.key)
     alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return (
         _spki(key) == _certificate_spki(certificate)
@@ -249,7 +272,7 @@ def _certificate_spki(certificate: x509.Certificate) -> bytes:
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        key = load_pem_private_key(_read_private(path), password=None)
+        key = load_pem_private_key(read_private(path), password=None)
     except (ValueError, TypeError) as error:
         raise KeyFileError(f"{path} is not a private key without a password") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -264,7 +287,7 @@ def _load_certificate(path: Path) -> x509.Certificate:
         raise KeyFileError(f"{path} is not a certificate") from error
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
     try:
         status = path.stat()
     except OSError as error:

@@ -1,16 +1,21 @@
 """Imports every module of operations, so that the registry is whole."""
 
 from gateway.operations import (
+    audit,
     commands,
     companies,
     company_tree,
     credits,
     devices,
+    diagnosis,
     history,
     joining,
     people,
     registering,
     service,
+    session_access,
+    sessions,
+    targets,
 )
 
 MODULES = (
@@ -24,4 +29,9 @@ MODULES = (
     commands,
     joining,
     people,
+    sessions,
+    session_access,
+    diagnosis,
+    targets,
+    audit,
 )

@@ -70,12 +70,15 @@ def _shown(row: AnyRow) -> Command:
     )
 
 
+# What sessions need is said by the gateway itself.
+_FOR_PEOPLE = tuple(verb for verb in Verb if verb not in (Verb.OPEN, Verb.CLOSE))
+
+
 def _checked(given: SendCommand) -> Verb:
-    try:
-        verb = Verb(given.verb)
-    except ValueError as error:
-        known = ", ".join(Verb)
-        raise Refused(Code.VALIDATION, f"verb: one of {known}", field="verb") from error
+    if given.verb not in _FOR_PEOPLE:
+        known = ", ".join(_FOR_PEOPLE)
+        raise Refused(Code.VALIDATION, f"verb: one of {known}", field="verb")
+    verb = Verb(given.verb)
     allowed = {"sampling_s", "sending_s"} if verb is Verb.SET_INTERVALS else set()
     for name, value in given.args.items():
         if name not in allowed:

@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from gateway.domain.instants import DAY_MS, instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import GATEWAY, Right
+from gateway.domain.sessions import Ended
 from gateway.join.sealing import SealBroken, seal, unseal
 from gateway.mqtt_server.passwords import hash_password
 from gateway.operations.companies import company_row
@@ -21,6 +22,7 @@ from gateway.operations.devices import OneDevice, find
 from gateway.operations.logins import set_login
 from gateway.operations.registering import admit, newest
 from gateway.operations.registry import Call, Site, company_number, operation
+from gateway.operations.session_ends import end_sessions_of
 from gateway.storage.schema import device, enrolment, join_code
 from gateway.storage.transaction import AnyRow, Transaction
 from wire.join import CODE_BYTES, JoinAnswer, JoinRequest, JoinString, encode_join_string
@@ -305,5 +307,7 @@ def release(call: Call, given: OneDevice) -> Released:
         delete(enrolment).where(enrolment.c.device_id == row.id, enrolment.c.state == "joined")
     )
     call.tx.run(update(enrolment).where(enrolment.c.device_id == row.id).values(state="joined"))
+    # Whoever reached the former device did not mean this one.
+    end_sessions_of(call.tx, row.id, Ended.RELEASED, call.principal.name)
     _put_in_force(call.tx, row.id, given.serial, waiting.password_hash)
     return Released(given.serial, True)

@@ -11,6 +11,7 @@ from gateway.domain.refusals import Code, Refused
 from gateway.domain.registering import Known, Outcome, registering
 from gateway.domain.rights import Right
 from gateway.domain.service import NOT_ACTIVATED, SUSPENDED
+from gateway.domain.sessions import Ended
 from gateway.operations.booking import prepaid_account
 from gateway.operations.companies import company_row
 from gateway.operations.devices import (
@@ -28,6 +29,7 @@ from gateway.operations.devices import (
 from gateway.operations.logins import set_login
 from gateway.operations.prepaid import give_back, use_up
 from gateway.operations.registry import Call, company_number, operation
+from gateway.operations.session_ends import end_sessions_of
 from gateway.operations.standing import book, forget_period, held_of, mark_active, pay, save
 from gateway.storage.latest_values import NOTHING
 from gateway.storage.schema import (
@@ -287,6 +289,7 @@ def unregister(call: Call, given: OneDevice) -> Unregistered:
 
 def end_registration(call: Call, row: AnyRow, *, cause: str) -> Unregistered:
     """Books what is left, takes the login away, keeps its hash for waking up."""
+    end_sessions_of(call.tx, row.id, Ended.UNREGISTERED, call.principal.name)
     held = held_of(one_standing(call, row.id))
     forfeited = returned = used = 0
     period = held.period

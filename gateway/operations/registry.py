@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Principal, Right, authorize
+from gateway.operations.ticket_making import TicketSigner
 from gateway.operations.treasury import Treasury
 from gateway.storage.transaction import Transaction
 
@@ -28,6 +29,7 @@ class Site:
     master_key: bytes
     node: str
     version: str
+    tickets: TicketSigner
 
 
 class Call:

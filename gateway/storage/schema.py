@@ -30,10 +30,19 @@ from gateway.storage.device_tables import (
     quarantine,
     run,
 )
+from gateway.storage.session_tables import (
+    audit,
+    relay,
+    revocation,
+    session,
+    session_usage,
+    target,
+)
 
 __all__ = [
     "account",
     "api_token",
+    "audit",
     "company",
     "company_path",
     "device",
@@ -55,9 +64,14 @@ __all__ = [
     "presence_change",
     "quarantine",
     "recheck",
+    "relay",
+    "revocation",
     "run",
+    "session",
+    "session_usage",
     "sign_in",
     "taken_from_above",
+    "target",
     "transfer",
 ]
 

@@ -19,6 +19,7 @@ class Signal(StrEnum):
     LOGIN_REMOVED = "login_removed"
     OUTBOX = "outbox"
     RECHECK = "recheck"
+    RELAY = "relay"  # a lease has something new to say
 
 
 class Transaction:

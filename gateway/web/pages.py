@@ -10,6 +10,7 @@ from sqlalchemy import select
 from gateway.api import failures, openapi, problems, signing_in
 from gateway.api.callers import came_by_admin_socket, drop_cookie, set_cookie
 from gateway.api.catalogue import PREFIX, operation_called
+from gateway.api.envelope import CONTENT_POLICY, FORM_ACTION
 from gateway.api.execution import identify, read_body, touch
 from gateway.api.reference import type_text
 from gateway.api.services import services_of
@@ -22,6 +23,7 @@ from gateway.people.accounts import EMAIL_CHARS_MAX
 from gateway.people.passwords import PASSWORD_CHARS_MAX
 from gateway.storage.schema import company
 from gateway.storage.transaction import Transaction
+from gateway.web.enter import following_form_targets
 from gateway.web.rendering import assets, render
 
 FORM_BYTES_MAX = 8 * 1024
@@ -95,7 +97,19 @@ async def _login(request: web.Request) -> web.Response:
     following = local_address(request.query.get("next", START))
     if identity.principal.user_id is not None:
         raise web.HTTPSeeOther(following)
-    return _page(render("login.html", following=following, email="", wrong=""))
+    return _sign_in_page(request, following)
+
+
+def _sign_in_page(
+    request: web.Request, following: str, email: str = "", wrong: str = "", *, status: int = 200
+) -> web.Response:
+    page = _page(render("login.html", following=following, email=email, wrong=wrong), status)
+    relay = services_of(request).configuration.relay
+    beside = following_form_targets(following, relay.domain, relay.dial_port, tls=relay.tls)
+    if beside:
+        policy = CONTENT_POLICY.replace(FORM_ACTION, f"{FORM_ACTION} {beside}")
+        page.headers["Content-Security-Policy"] = policy
+    return page
 
 
 async def _form(request: web.Request) -> dict[str, str]:
@@ -126,8 +140,9 @@ async def _login_sent(request: web.Request) -> web.Response:
         }.get(error.code)
         if wrong is None:
             raise
-        page = render("login.html", following=following, email=email[:EMAIL_CHARS_MAX], wrong=wrong)
-        return _page(page, status=STATUS[error.code][0])
+        return _sign_in_page(
+            request, following, email[:EMAIL_CHARS_MAX], wrong, status=STATUS[error.code][0]
+        )
     response = web.Response(status=303, headers={"Location": following})
     set_cookie(request, response, services_of(request).http, entered.token)
     return response

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.tunnel import Tunnel
 from tests.contract.world import World, template
 
 
@@ -23,3 +24,9 @@ def world(tmp_path: Path, fresh_database: Path) -> Iterator[World]:
         made.check()
     finally:
         made.close()
+
+
+@pytest.fixture
+def tunnel(world: World) -> Tunnel:
+    """A device that is served and connected, and a relay."""
+    return Tunnel(world)

@@ -128,7 +128,7 @@ def ping(world: World, serial: str = S) -> str:
 
 
 def send(world: World) -> list[Claimed]:
-    return world.write(lambda tx: claim(tx, "node-1", SITE.master_key))
+    return world.write(lambda tx: claim(tx, "node-1", SITE.master_key, SITE.tickets))
 
 
 def command_row(world: World, id_: str) -> AnyRow:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert, select
 
 from gateway.command.verify import verify
@@ -20,6 +21,7 @@ from gateway.jobs import housekeeping, periods
 from gateway.operations import all as all_operations
 from gateway.operations.joining import join
 from gateway.operations.registry import Site, execute, operations
+from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator
 from gateway.storage.migrate import migrate
 from gateway.storage.schema import account, company, device, device_live, membership, mqtt_login
@@ -55,6 +57,7 @@ SITE = Site(
     master_key=bytes(range(32)),
     node="node-1",
     version="0.0.0",
+    tickets=TicketSigner("test", Ed25519PrivateKey.generate()),
 )
 
 

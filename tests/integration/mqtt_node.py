@@ -21,7 +21,9 @@ DEVICE_B = "1100000002"
 LIKE_A_GATEWAY = "gateway-1"  # a serial, by its form
 GATEWAY = "@gateway-1"
 PROBE = "@probe"
-LOGINS = (DEVICE_A, DEVICE_B, LIKE_A_GATEWAY, GATEWAY, PROBE)
+RELAY = "@relay-1"
+OTHER_RELAY = "@relay-2"
+LOGINS = (DEVICE_A, DEVICE_B, LIKE_A_GATEWAY, GATEWAY, PROBE, RELAY, OTHER_RELAY)
 
 
 @dataclass
@@ -70,7 +72,8 @@ class MqttNode:
         directory = self.directory
         text = configuration.render(self.settings) if conf is None else conf
         (directory / configuration.CONFIGURATION_NAME).write_text(text)
-        listed = acl.render(gateways=[GATEWAY]) if access is None else access
+        usual = acl.render(gateways=[GATEWAY], relays=[RELAY, OTHER_RELAY])
+        listed = usual if access is None else access
         (directory / self.settings.acl_name).write_text(listed)
         rows = [(login, passwords.hash_password(word)) for login, word in self.passwords.items()]
         passwords.write_file(directory / self.settings.password_name, rows)

@@ -7,8 +7,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.operations.relays import register_relay, take_state
 from gateway.people.accounts import make_person, make_token
+from gateway.storage.transaction import Transaction
 from tests.api_server import ApiServer, api_server, everything_works
+from wire.relay_control import State
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -71,6 +74,54 @@ async def test_status_counts_what_is_there(server: ApiServer) -> None:
     server.telemetry.failed(server.clock.wall_ms(), "job", "it went wrong")
     again = await server.done("GET", "/status")
     assert again["last_errors"][0]["what"] == "job: it went wrong"
+
+
+async def test_relays_and_sessions_are_shown_but_never_awaited(server: ApiServer) -> None:
+    everything_works(server)
+
+    def heard(tx: Transaction) -> None:
+        register_relay(
+            tx,
+            "relay-1",
+            hosts=["127.0.0.1"],
+            port=8885,
+            domain="localhost",
+            public_port=8885,
+            tls=False,
+        )
+        take_state(tx, "relay-1", State("epoch-1", 0, 3, 7, 1_048_576))
+
+    await server.store.write(heard)
+    server.telemetry.leases_at_ms["relay-1"] = server.clock.wall_ms()
+    found = await server.done("GET", "/status")
+    assert found["sessions"] == {"waiting": 0, "open": 0}
+    assert (found["links"], found["streams"]) == (3, 7)
+    (relay,) = found["relays"]
+    assert relay["id"] == "relay-1" and relay["present"] is True
+    assert (relay["revocations"], relay["applied"]) == (0, 0)
+    assert relay["memory_bytes"] == 1_048_576
+    for name in ("epoch", "seen", "lease"):
+        assert 0 <= relay[f"{name}_age_s"] < 10 and relay[f"{name}_at"].endswith("Z")
+    _, page, _ = await server.ask("GET", "/status", headers=HTML)
+    for words in (b"<h2>relay-1</h2>", b"1.0 MiB", b"waiting for the device"):
+        assert words in page
+    text = (await server.ask("GET", "/metrics"))[1].decode()
+    for line in (
+        'fleetgate_sessions{state="waiting"} 0.0',
+        "fleetgate_links 3.0",
+        'fleetgate_relay_present{relay="relay-1"} 1.0',
+        "fleetgate_relay_states_taken_total 0.0",
+    ):
+        assert line in text
+    # A relay that fell silent has no links that anybody knows of; and the gateway stays ready.
+    server.clock.moved_ms += 16_000
+    everything_works(server)
+    found = await server.done("GET", "/status")
+    (relay,) = found["relays"]
+    assert relay["present"] is False
+    assert found["ready"] is True
+    assert (found["links"], relay["streams"], relay["memory_bytes"]) == (0, 0, 0)
+    assert relay["seen_age_s"] >= 16
 
 
 async def test_status_is_for_operators_and_a_page_for_browsers(server: ApiServer) -> None:

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ from gateway.command.data_directory import (
     read_mqtt_logins,
 )
 from gateway.command.installation import Installation, SetUpError, UpOptions, prepare
+from gateway.join.ca import KeyFileError
+from gateway.join.ticket_keys import prepare_ticket_keys, read_ticket_keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +46,15 @@ def test_a_second_preparation_keeps_ports_keys_and_logins(tmp_path: Path) -> Non
     first = prepared(tmp_path / "data")
     kept = {
         name: (tmp_path / "data" / name).read_bytes()
-        for name in ("keys/master.key", "keys/ca.pem", "mqtt-logins.json", "ports.json")
+        for name in (
+            "keys/master.key",
+            "keys/ca.pem",
+            "keys/relay.key",
+            "mqtt-logins.json",
+            "ports.json",
+            "relay.toml",
+            "relay/ticket-keys.json",
+        )
     }
     second = prepared(tmp_path / "data")
     assert second.configuration == first.configuration == load(first.configuration_file)
@@ -58,8 +70,93 @@ def test_what_the_mqtt_server_needs_belongs_to_it_and_nothing_else_does(tmp_path
         assert not path.stat().st_mode & 0o077, path
     for path in (data, data / "keys", *(data / "keys").iterdir(), data / "gateway.toml"):
         assert path.stat().st_uid == os.geteuid(), path
-        assert not path.stat().st_mode & 0o007 or path.name in ("ca.pem", "server.pem"), path
+        public = ("ca.pem", "server.pem", "relay.pem")
+        assert not path.stat().st_mode & 0o007 or path.name in public, path
     assert (data / "keys").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_relay_is_told_what_it_needs_and_nothing_that_makes_tickets(tmp_path: Path) -> None:
+    made = prepared(tmp_path / "data")
+    data = tmp_path / "data"
+    told = tomllib.loads(made.relay_file.read_text())
+    assert made.relay_file == data / "relay.toml"
+    assert set(told) == {
+        *("id", "host", "port", "domain", "gateway_url", "public_port", "behind_proxy"),
+        *("link_certificate_file", "link_key_file"),
+        *("visitors_certificate_file", "visitors_key_file", "ticket_keys_file"),
+        *("mqtt_host", "mqtt_port", "mqtt_ca_file", "mqtt_password_file"),
+        *("log_format", "log_level"),
+    }
+    configuration = made.configuration
+    assert (told["host"], told["port"]) == ("127.0.0.1", configuration.relay.port)
+    assert (told["mqtt_host"], told["mqtt_port"]) == ("127.0.0.1", configuration.mqtt.port)
+    assert (told["id"], told["domain"], told["public_port"]) == ("relay-1", "localhost", 0)
+    assert told["gateway_url"] == configuration.http.url
+    assert told["visitors_certificate_file"] == told["visitors_key_file"] == ""
+    files = {Path(value) for key, value in told.items() if key.endswith("_file") and value}
+    assert {path.parent for path in files} == {data / "relay"}
+    assert files == set((data / "relay").iterdir())
+    for path in (data / "relay", made.relay_file, *files):
+        assert not path.stat().st_mode & 0o077, path
+    # Its key pair is its own, its password that of its MQTT login, its ticket keys public ones.
+    assert Path(told["link_key_file"]).read_bytes() == (data / "keys/relay.key").read_bytes()
+    logins = read_mqtt_logins(configuration.mqtt.logins_file)
+    assert Path(told["mqtt_password_file"]).read_text() == logins.password("@relay-1")
+    (signing,) = read_ticket_keys(data / "keys" / "tickets")
+    public = json.loads(Path(told["ticket_keys_file"]).read_text())
+    assert public == {signing.kid: signing.public_pem}
+    master = (data / "keys" / "master.key").read_bytes()
+    private = (data / "keys" / "tickets" / f"{signing.kid}.key").read_bytes()
+    for path in (made.relay_file, *files):
+        content = path.read_bytes()
+        assert master not in content and private not in content, path
+
+
+def test_a_lost_ticket_key_is_replaced_and_a_newer_one_takes_over(tmp_path: Path) -> None:
+    prepared(tmp_path / "data")
+    folder = tmp_path / "data" / "keys" / "tickets"
+    (first,) = read_ticket_keys(folder)
+    assert (folder / f"{first.kid}.key").stat().st_mode & 0o777 == 0o600
+    (folder / f"{first.kid}.key").rename(folder / "20000101-00000000.key")
+    later = datetime(2030, 1, 31, tzinfo=UTC)
+    assert [key.kid for key in prepare_ticket_keys(folder, later)] == ["20000101-00000000"]
+    (folder / "20000101-00000000.key").unlink()
+    with pytest.raises(KeyFileError, match="no key that signs tickets"):
+        read_ticket_keys(folder)
+    (made,) = prepare_ticket_keys(folder, later)
+    assert made.kid.startswith("20300131-") and made.public_pem != first.public_pem
+    prepared(tmp_path / "data")
+    assert made.kid in (tmp_path / "data" / "relay" / "ticket-keys.json").read_text()
+    (folder / f"{made.kid}.key").write_text("no key")
+    with pytest.raises(KeyFileError, match=r"is not a private key"):
+        read_ticket_keys(folder)
+
+
+def test_what_an_operator_sets_for_the_relay_is_kept_and_told(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.joinpath("gateway.toml").write_text(
+        '[http]\npublic_url = "https://fleet.example.org"\n'
+        '[relay]\nid = "relay-west"\ndomain = "tunnel.example.net"\nbehind_proxy = true\n'
+        'public_port = 443\npublic_hosts = ["192.0.2.7"]\n'
+    )
+    made = prepared(data, relay="0.0.0.0:0")
+    told = tomllib.loads(made.relay_file.read_text())
+    assert (told["id"], told["domain"], told["host"]) == (
+        "relay-west",
+        "tunnel.example.net",
+        "0.0.0.0",
+    )
+    assert told["behind_proxy"] and told["public_port"] == 443
+    assert told["gateway_url"] == "https://fleet.example.org"
+    assert load(made.configuration_file).relay == made.configuration.relay
+    assert "@relay-west" in read_mqtt_logins(made.configuration.mqtt.logins_file).passwords
+    data.joinpath("gateway.toml").write_text("")
+    with pytest.raises(ConfigurationError, match="off loopback without a certificate"):
+        prepared(data, relay="0.0.0.0:0")
+    # The relay itself takes addresses only.
+    told = tomllib.loads(prepared(data, relay="localhost:0").relay_file.read_text())
+    assert told["host"] == "127.0.0.1"
 
 
 def test_stale_logins_never_meet_a_starting_server(tmp_path: Path) -> None:

@@ -110,11 +110,11 @@ def get(ready: dict[str, Any], path: str) -> tuple[int, bytes]:
         return 0, b""
 
 
-def answers_tls(host: str, port: int, ca_file: str) -> bool:
+def answers_tls(host: str, port: int, ca_file: str, name: str = "") -> bool:
     context = ssl.create_default_context(cafile=ca_file)
     with (
         socket.create_connection((host, port), timeout=5) as plain,
-        context.wrap_socket(plain, server_hostname=host) as wrapped,
+        context.wrap_socket(plain, server_hostname=name or host) as wrapped,
     ):
         return wrapped.version() in ("TLSv1.2", "TLSv1.3")
 
@@ -153,12 +153,18 @@ def test_first_and_second_start_answer_and_keep_what_agents_know(tmp_path: Path)
             assert get(ready, "/healthz")[0] == 200
             assert answers_tls(ready["mqtt_host"], ready["mqtt_port"], ready["ca_file"])
             assert answers_tls(ready["devices_host"], ready["devices_port"], ready["ca_file"])
-            pids = {pid for pid in ready["pids"].values() if pid}
+            relay_address = ready["relay_host"], ready["relay_port"]
+            assert answers_tls(*relay_address, ready["ca_file"], name="link.fleetgate")
+            pids = set(ready["pids"].values())
             assert {port for _, port in listening_addresses(pids)} == {
                 int(ready["http_url"].rpartition(":")[2]),
                 ready["mqtt_port"],
                 ready["devices_port"],
+                ready["relay_port"],
             }
+            assert ready["relay_host"] == "127.0.0.1"
+            (relay,) = json.loads(get(ready, "/status")[1])["relays"]
+            assert relay["id"] == "relay-1" and relay["present"] and relay["lease_at"]
             # 0100007F is 127.0.0.1 as the kernel writes it.
             assert {address for address, _ in listening_addresses(pids)} == {"0100007F"}
             assert up.stop() == 0
@@ -211,17 +217,60 @@ def test_killing_up_ends_an_mqtt_server_that_runs_as_its_own_user() -> None:
             assert not lives(pid)
 
 
-@pytest.mark.parametrize("child", ["gateway", "mosquitto"])
+def relay_of(ready: dict[str, Any]) -> dict[str, Any]:
+    """What the gateway says of its relay; nothing while it is away itself."""
+    status, body = get(ready, "/status")
+    relays: list[dict[str, Any]] = json.loads(body)["relays"] if status == 200 else []
+    return relays[0] if relays else {}
+
+
+@pytest.mark.parametrize("child", ["gateway", "mosquitto", "relay"])
 def test_a_killed_child_is_back_and_told_in_the_ready_file(child: str, tmp_path: Path) -> None:
     with running(tmp_path / "data") as up:
         before = up.wait_ready()
+        lease_at = relay_of(before)["lease_at"]
         os.kill(before["pids"][child], signal.SIGKILL)
         until_plain(lambda: up.ready()["pids"][child] != before["pids"][child])
         after = up.ready()
-        other = "mosquitto" if child == "gateway" else "gateway"
-        assert after["pids"][other] == before["pids"][other]
+        for other in {"gateway", "mosquitto", "relay"} - {child}:
+            assert after["pids"][other] == before["pids"][other]
         until_plain(lambda: get(after, "/readyz")[0] == 200, within_s=20)
+        # Whichever of them it was, the relay's lease is renewed again, by itself.
+        until_plain(lambda: (relay_of(after).get("lease_at") or "") > lease_at, within_s=20)
         assert up.stop() == 0
+
+
+def test_the_gateway_is_ready_while_the_relay_is_stopped(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as up:
+        ready = up.wait_ready()
+        assert f"http://*.localhost:{ready['relay_port']}" in up.log.read_text()
+        os.kill(ready["pids"]["relay"], signal.SIGSTOP)
+        until_plain(lambda: not relay_of(ready)["present"], within_s=30)
+        assert get(ready, "/readyz")[0] == 200
+        os.kill(ready["pids"]["relay"], signal.SIGCONT)
+        until_plain(lambda: relay_of(ready)["present"], within_s=20)
+
+
+def test_what_a_relay_is_started_with_opens_none_of_the_gateways_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as up:
+        ready = up.wait_ready()
+        opened = set()
+        for link in Path(f"/proc/{ready['pids']['relay']}/fd").iterdir():
+            try:
+                opened.add(os.readlink(link))
+            except FileNotFoundError:
+                continue
+        words = Path(f"/proc/{ready['pids']['relay']}/cmdline").read_bytes().split(b"\0")
+        assert words[-3:-1] == [b"--config", str(data / "relay.toml").encode()]
+        own = {name for name in opened if name.startswith(str(data))}
+        assert own <= {str(data / "logs" / "relay.log"), str(data / "lock")}, own
+        # Its own folder is all it needs: it comes up without the keys of the installation.
+        (data / "keys").rename(data / "keys-elsewhere")
+        os.kill(ready["pids"]["relay"], signal.SIGKILL)
+        seen_at = relay_of(ready)["epoch_at"]
+        until_plain(lambda: relay_of(ready).get("epoch_at") != seen_at, within_s=20)
+        (data / "keys-elsewhere").rename(data / "keys")
 
 
 def test_a_stopped_child_is_left_alone(tmp_path: Path) -> None:

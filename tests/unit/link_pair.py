@@ -4,6 +4,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from wire.budget import Budget
@@ -68,7 +69,10 @@ class Wire:
         if self.recording:
             self.carried += data
         for piece in self._pieces(data):
-            self._world.later(self._delay_s, lambda piece=piece: self.receive(piece))
+            self._world.later(self._delay_s, partial(self._deliver, piece))
+
+    def _deliver(self, piece: bytes) -> None:
+        self.receive(piece)
 
     def _pieces(self, data: bytes) -> list[bytes]:
         if self._rng is None:

@@ -19,6 +19,10 @@ INVALID: list[tuple[dict[str, object], str]] = [
     ({"sampling_s": 0}, "sampling_s: must be 1 to 86400"),
     ({"sending_s": 86_401}, "sending_s: must be 1 to 86400"),
     ({"spool_limit": 3}, "spool_limit: must be 10 to"),
+    ({"allow": "router:80"}, "allow: must be of type list"),
+    ({"allow": ["router:80", 7]}, "allow: 7: must be like"),
+    ({"allow": ["router:80", "plc:80"]}, "allow: 'plc:80'"),
+    ({"opens_per_s": 0}, "opens_per_s: must be 1 to"),
     ({"collector": "magic"}, "collector: must be one of linux"),
     ({"serial": "a b"}, "serial: must be 6 to 32"),
 ]
@@ -36,11 +40,13 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     file.write_text(
         'state_dir = "/a"\nspool_dir = "/b"\ncollector = "linux"\njoin = "fg1:x"\n'
         'serial = "1100000001"\nlan_mac = "00:1E:42:00:00:01"\nsampling_s = 5\nsending_s = 30\n'
-        "spool_limit = 100\n"
+        'spool_limit = 100\nallow = ["router:22", "192.168.1.0/24:80,443"]\nopens_per_s = 9\n'
     )
     configuration = read_configuration(file)
     assert (configuration.state_dir, configuration.spool_dir) == (Path("/a"), Path("/b"))
     assert configuration.intervals == Intervals(5, 30)
+    assert configuration.allow == ("router:22", "192.168.1.0/24:80,443")
+    assert configuration.opens_per_s == 9
     assert configuration.spool_limit == 100 and configuration.join == "fg1:x"
     assert identity_of(configuration) == ("1100000001", "00:1e:42:00:00:01")
     assert all(key in file.read_text() for key in KEYS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.join import ca
 from gateway.join.ca import KeyFileError, KeyFiles, prepare_keys
@@ -25,10 +26,11 @@ def contents(files: KeyFiles) -> dict[str, bytes]:
 def test_a_first_start_makes_all_and_a_second_changes_nothing(tmp_path: Path) -> None:
     files = prepare_keys(tmp_path / "keys", NAMES, NOW)
     made = contents(files)
-    assert set(made) == {"master.key", "ca.pem", "ca.key", "server.pem", "server.key"}
+    pairs = {"ca.pem", "ca.key", "server.pem", "server.key", "relay.pem", "relay.key"}
+    assert set(made) == {"master.key", *pairs}
     assert len(ca.read_master_key(files)) == 32
     assert files.folder.stat().st_mode & 0o777 == 0o700
-    for path in (files.master, files.ca_key, files.server_key):
+    for path in (files.master, files.ca_key, files.server_key, files.relay.key):
         assert path.stat().st_mode & 0o777 == 0o600, path.name
     prepare_keys(tmp_path / "keys", NAMES, NOW + timedelta(days=300))
     assert contents(files) == made
@@ -48,30 +50,40 @@ def test_the_certificates_say_what_they_are_for(tmp_path: Path) -> None:
     assert names.get_values_for_type(x509.DNSName) == ["localhost", "fleet.example.org"]
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     assert addresses == ["127.0.0.1", "::1", "192.0.2.7"]
+    # Agents know the relay by a name of its own, which no other listener can show.
+    relay = certificate(files.relay.certificate)
+    relay.verify_directly_issued_by(authority)
+    names = relay.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [x509.DNSName("link.fleetgate")]
+    (purpose,) = relay.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert purpose == ExtendedKeyUsageOID.SERVER_AUTH
+    assert relay.public_key() != server.public_key()
 
 
-RENEWALS: list[tuple[str, timedelta, tuple[str, ...], bool]] = [
-    ("same", timedelta(0), NAMES, False),
-    ("long before its end", ca.SERVER_LIFE - timedelta(days=31), NAMES, False),
-    ("in its last 30 days", ca.SERVER_LIFE - timedelta(days=30), NAMES, True),
-    ("after its end", ca.SERVER_LIFE + timedelta(days=1), NAMES, True),
-    ("other order of names", timedelta(0), NAMES[::-1], False),
-    ("one name more", timedelta(0), (*NAMES, "other.example.org"), True),
-    ("one name less", timedelta(0), NAMES[:1], True),
-    ("clock far behind", -timedelta(days=2), NAMES, True),
+SERVER = {"server.pem", "server.key"}
+BOTH = {*SERVER, "relay.pem", "relay.key"}
+RENEWALS: list[tuple[str, timedelta, tuple[str, ...], set[str]]] = [
+    ("same", timedelta(0), NAMES, set()),
+    ("long before its end", ca.SERVER_LIFE - timedelta(days=31), NAMES, set()),
+    ("in its last 30 days", ca.SERVER_LIFE - timedelta(days=30), NAMES, BOTH),
+    ("after its end", ca.SERVER_LIFE + timedelta(days=1), NAMES, BOTH),
+    ("other order of names", timedelta(0), NAMES[::-1], set()),
+    ("one name more", timedelta(0), (*NAMES, "other.example.org"), SERVER),
+    ("one name less", timedelta(0), NAMES[:1], SERVER),
+    ("clock far behind", -timedelta(days=2), NAMES, BOTH),
 ]
 
 
 @pytest.mark.parametrize(("case", "later", "names", "renewed"), RENEWALS)
-def test_only_the_servers_certificate_is_renewed(
-    case: str, later: timedelta, names: tuple[str, ...], renewed: bool, tmp_path: Path
+def test_only_the_listeners_certificates_are_renewed(
+    case: str, later: timedelta, names: tuple[str, ...], renewed: set[str], tmp_path: Path
 ) -> None:
     files = prepare_keys(tmp_path / "keys", NAMES, NOW)
     made = contents(files)
     prepare_keys(tmp_path / "keys", names, NOW + later)
     after = contents(files)
     changed = {name for name in made if made[name] != after[name]}
-    assert changed == ({"server.pem", "server.key"} if renewed else set()), case
+    assert changed == renewed, case
 
 
 def test_a_pair_that_does_not_fit_is_made_anew(tmp_path: Path) -> None:

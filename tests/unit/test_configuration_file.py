@@ -1,6 +1,7 @@
 """gateway.toml: strict reading, safe combinations, one page of documentation."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from gateway.command.configuration import (
     reference_page,
     write_gateway_toml,
 )
+from gateway.command.domains import host_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +31,9 @@ def test_an_empty_file_has_safe_values_and_absolute_paths(tmp_path: Path) -> Non
     assert configuration.mqtt.gateway == "gateway-1"
     assert configuration.database.url == ""
     assert configuration.http.url == "http://127.0.0.1:8080"
+    relay = configuration.relay
+    assert (relay.login, relay.domain, relay.tls) == ("@relay-1", "localhost", False)
+    assert (relay.dial_hosts, relay.dial_port) == (("127.0.0.1",), 8885)
 
 
 REFUSED = [
@@ -49,6 +54,18 @@ REFUSED = [
     ("[devices]\npublic_hosts = [1]", "a list of texts"),
     ("[mqtt]\nlogin = '0123456789'", "must begin with @gateway-"),
     ("[mqtt]\nsocket_name = 'a/b'", "plain file name"),
+    ("[relay]\nid = 'r1'", "relay.id must be relay-"),
+    ("[relay]\nid = 'relay-a b'", "relay.id must be relay-"),
+    ("[relay]\nhost = 'fleet'\nbehind_proxy = true", "relay.host must be an IP address"),
+    ("[relay]\nport = -1", "relay.port must be between"),
+    ("[relay]\npublic_hosts = ['a', 'b', 'c', 'd']", "more than 3 hosts"),
+    ("[relay]\nkey_file = 'x.key'", "belong together"),
+    ("[relay]\ndomain = '10.0.0.1'", "relay.domain must be a host name"),
+    ("[relay]\ndomain = 'Tunnel.example.net'", "in lower case"),
+    ("[relay]\ndomain = '.example.net'", "relay.domain must be a host name"),
+    ("[relay]\ndomain = ''", "relay.domain must be a host name"),
+    ("[relay]\nhost = '0.0.0.0'\ndomain = 'tunnel.example.net'", "off loopback without a cert"),
+    ("[relay]\nhost = '0.0.0.0'\nbehind_proxy = true", "relay.domain localhost leads every"),
     ("[log]\nformat = 'xml'", "log.format must be one of"),
     ("[database]\nurl = 'postgresql://u:secret@h/d'", "database.password_file"),
     ("[http", "not TOML"),
@@ -62,6 +79,65 @@ def test_what_is_wrong_is_named_with_its_key(text: str, words: str, tmp_path: Pa
     with pytest.raises(ConfigurationError, match=words) as caught:
         load(path)
     assert str(path) in str(caught.value)
+
+
+SHARED = [
+    ("http://localhost:8080", "localhost"),
+    ("http://fleet.localhost", "localhost"),
+    ("https://fleet.example.org", "relay.example.org"),
+    ("https://fleet.example.org", "example.org"),
+    ("https://example.org", "s.relay.example.org"),
+    ("https://FLEET.Example.org.", "tunnel.example.org"),
+    ("https://relay.example.org", "relay.example.org"),
+    ("https://fleet.one.co.uk", "relay.other.co.uk"),  # refused to be safe: without the list
+    ("http://desk", "tunnel.desk"),
+]
+APART = [
+    ("http://127.0.0.1:8080", "localhost"),
+    ("http://[::1]:8080", "localhost"),
+    ("http://10.0.0.7", "tunnel.example.org"),
+    ("https://fleet.example.org", "example.net"),
+    ("https://fleet.example.org", "tunnel.notexample.org"),
+    ("https://notexample.org", "example.org"),
+    ("http://desk", "tunnel.lan"),
+]
+
+
+@pytest.mark.parametrize(("url", "domain"), SHARED)
+def test_a_relay_that_could_share_cookies_with_the_gateway_is_refused(
+    url: str, domain: str, tmp_path: Path
+) -> None:
+    tables = {"http": {"public_url": url}, "relay": {"domain": domain}}
+    with pytest.raises(ConfigurationError, match="share the domain") as caught:
+        from_tables(tables, tmp_path)
+    # Whoever reads it sees both names.
+    assert domain in str(caught.value)
+    assert str(urlsplit(url).hostname) in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "domain"), APART)
+def test_a_relay_with_a_domain_of_its_own_is_taken(url: str, domain: str, tmp_path: Path) -> None:
+    tables = {"http": {"public_url": url}, "relay": {"domain": domain}}
+    assert from_tables(tables, tmp_path).relay.domain == domain
+
+
+def test_a_relay_off_loopback_is_not_loopback_only(tmp_path: Path) -> None:
+    relay = {"host": "0.0.0.0", "domain": "tunnel.example.net", "behind_proxy": True}
+    made = from_tables({"relay": relay}, tmp_path)
+    assert not made.loopback_only and made.relay.tls
+
+
+@pytest.mark.parametrize(
+    ("netloc", "host"),
+    [
+        ("LOCALHOST:8080", "localhost"),
+        ("s-x.localhost.:1", "s-x.localhost"),
+        ("[::1]:8080", "[::1]"),
+        ("", ""),
+    ],
+)
+def test_a_host_header_is_read_as_a_name(netloc: str, host: str) -> None:
+    assert host_of(netloc) == host
 
 
 def test_a_missing_file_is_an_error_with_its_name(tmp_path: Path) -> None:

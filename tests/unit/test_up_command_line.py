@@ -1,5 +1,7 @@
 """The `fleetgate` command line: what it teaches, and its exit codes."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from gateway.command import up as up_module
 from gateway.command.app import main
 from gateway.command.installation import UpOptions
 
+ROOT = Path(__file__).parents[2]
 CODES = [
     (["up", "--http", "h:x"], 2, "--http h:x: the port is a number"),
     (["up", "--demo", "x"], 2, "unexpected extra argument"),
@@ -17,7 +20,10 @@ CODES = [
     (["check-config"], 2, "Missing argument"),
     (["what"], 2, "No such command"),
     (["up", "--help"], 0, "Port 0 means any free port"),
+    (["relay"], 2, "Missing option '--config'"),
+    (["relay", "--help"], 0, "relay.toml"),
     (["--help"], 0, "fleetgate up --demo"),
+    (["--help"], 0, "connect"),
 ]
 
 
@@ -66,3 +72,30 @@ def test_up_hands_its_options_on_and_its_exit_code_back(
     assert options.demo_routers == 25
     assert (options.asked["mqtt"].host, options.asked["mqtt"].port) == ("10.0.0.1", 0)
     assert (options.asked["http"].host, options.asked["http"].port) == ("127.0.0.1", None)
+
+
+PASSED_ON = [
+    (["relay", "--config", "/d/relay.toml"], "broker.relay", ["--config", "/d/relay.toml"]),
+    (["connect"], "broker.connect", []),
+    (["connect", "--help"], "broker.connect", ["--help"]),
+    (["connect", "--stdio", "1100000001:22"], "broker.connect", ["--stdio", "1100000001:22"]),
+    (["connect", "1:22", "--", "--demo", "x"], "broker.connect", ["1:22", "--", "--demo", "x"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "module", "passed"), PASSED_ON)
+def test_other_programs_take_this_ones_place(
+    arguments: list[str], module: str, passed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed: list[list[str]] = []
+
+    def execve(path: str, words: list[str], environment: dict[str, str]) -> None:
+        assert path == sys.executable
+        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+        executed.append(words)
+        raise SystemExit(0)  # what stands in for it does not return either
+
+    monkeypatch.setattr(os, "execve", execve)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert executed == [[sys.executable, "-P", "-m", module, *passed]]

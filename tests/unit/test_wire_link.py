@@ -86,6 +86,23 @@ def test_a_second_transfer_the_other_way_gets_as_much() -> None:
     assert pair.near_budget.used == pair.far_budget.used == 0
 
 
+def test_a_transfer_that_is_broken_off_leaves_the_other_way_its_speed_at_once() -> None:
+    """What was kept for one direction must not starve the windows of the other."""
+    pair = Pair(delay_s=0.05)
+    first = pair.open()
+    pair.world.run(0.2)
+    pair.accepted[0].send(bytes(200 * MIB))
+    pair.world.run(3)
+    assert first.stream is not None
+    first.stream.reset("reset")
+    second = pair.open()
+    second.send(bytes(200 * MIB))
+    pair.world.run(3.5)
+    before = len(pair.accepted[1].got)
+    pair.world.run(1)
+    assert (len(pair.accepted[1].got) - before) * 8 >= 300e6
+
+
 def test_a_reader_that_never_reads_holds_its_first_window_and_nobody_else_up() -> None:
     pair = Pair(delay_s=0.001)
     stalled = [pair.open(greedy=False) for _ in range(3)]
@@ -327,3 +344,15 @@ def test_a_budget_lends_an_eighth_of_what_is_free_and_gets_all_back() -> None:
     budget.give(21_000)
     assert above.used == 0
     assert REPLAY_BYTES_FIRST < WINDOW_BYTES_MAX
+
+
+def test_a_link_that_is_doubted_shows_that_it_lives_or_is_lost_in_seconds() -> None:
+    pair = Pair()
+    pair.world.run(30)
+    pair.near.probe()
+    pair.world.run(10)
+    assert not pair.ends
+    pair.there.receive = lambda data: None
+    pair.near.probe()
+    pair.world.run(6)
+    assert pair.ends == {"near": "link_silent"}

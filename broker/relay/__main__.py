@@ -1,0 +1,92 @@
+"""`python -m broker.relay --config FILE`: runs one relay until it is told to end."""
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import signal
+import ssl
+import sys
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Sequence
+from pathlib import Path
+
+from broker.relay.clock import Clock
+from broker.relay.configuration import ConfigurationError, RelayConfiguration, load
+from broker.relay.log_format import set_up_logging
+from broker.relay.relay import Relay
+from broker.relay.web_door import web_factory
+
+log = logging.getLogger("relay")
+
+DONE, FAILED, USAGE = 0, 1, 2
+EPOCH_BYTES = 16
+TLS_READ_BYTES = 64 * 1024
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs it; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m broker.relay",
+        description="Run one Fleetgate relay.",
+        epilog="Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.",
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="relay.toml")
+    options = parser.parse_args(argv)
+    try:
+        configuration = load(options.config)
+        clock = Clock(_test_clock(configuration))
+    except ConfigurationError as error:
+        print(f"relay: {error}", file=sys.stderr)
+        return USAGE
+    set_up_logging(format_=configuration.log_format, level=configuration.log_level)
+    _allow_many_sockets()
+    # A buffer of this size belongs to each connection from its handshake on: with asyncio's own
+    # 256 KiB the half-open ones that the door admits would hold more than 1 GiB.
+    SSLProtocol.max_size = TLS_READ_BYTES
+    try:
+        return asyncio.run(_run(configuration, clock))
+    except ConfigurationError as error:
+        print(f"relay: {error}", file=sys.stderr)
+        return USAGE
+    except (OSError, ssl.SSLError) as error:
+        log.error("cannot start error=%s", error)
+        return FAILED
+
+
+def _test_clock(configuration: RelayConfiguration) -> Path | None:
+    name = os.environ.get("FLEETGATE_TEST_CLOCK", "")
+    if not name:
+        return None
+    if not configuration.on_loopback:
+        raise ConfigurationError("FLEETGATE_TEST_CLOCK is only for a relay on loopback")
+    return Path(name)
+
+
+def _allow_many_sockets() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _run(configuration: RelayConfiguration, clock: Clock) -> int:
+    relay = Relay(configuration, epoch=secrets.token_hex(EPOCH_BYTES), clock=clock, web=web_factory)
+    listeners = relay.bind()
+    port = listeners[0].getsockname()[1]
+    log.info("relay starts id=%s address=%s port=%s", configuration.id, configuration.host, port)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(relay.run(listeners))
+        await ended.wait()
+        running.cancel()
+    log.info("relay ended")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

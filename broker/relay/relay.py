@@ -1,0 +1,136 @@
+"""A relay, put together: the port, the sessions, the control link."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from broker.relay.arrivals import Arrivals
+from broker.relay.clock import Clock
+from broker.relay.configuration import RelayConfiguration, read_ticket_keys
+from broker.relay.control import Control, MqttServer
+from broker.relay.device_link import DeviceLink
+from broker.relay.door import BACKLOG, Door, WebFactory, server_context
+from broker.relay.happenings import Happenings
+from broker.relay.lease import LeaseWatch
+from broker.relay.limits import Limits
+from broker.relay.sessions import SWEEP_EVERY_S, Sessions
+from broker.relay.tickets import TicketDesk
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S = 0.1  # for what was said last to leave
+
+# Makes what serves browsers: called with the relay once, in the loop, before it listens.
+WebMaker = Callable[["Relay"], WebFactory]
+
+
+class Relay:
+    """One life of a relay. To be made inside a running loop.
+
+    `sessions`, `desk` and `configuration` are what those need that serve visitors; what they want
+    to be done at the end they add to `endings`.
+    """
+
+    def __init__(
+        self,
+        configuration: RelayConfiguration,
+        *,
+        epoch: str,
+        clock: Clock,
+        web: WebMaker,
+        limits: Limits | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.epoch = epoch
+        self.clock = clock
+        self.lease = LeaseWatch(clock)
+        self.happenings = Happenings(clock)
+        self.limits = limits or Limits(opens_per_s=configuration.opens_per_s)
+        self.sessions = Sessions(
+            clock=clock, lease=self.lease, happenings=self.happenings, limits=self.limits
+        )
+        self.desk = TicketDesk(
+            read_ticket_keys(configuration.ticket_keys_file),
+            relay=configuration.id,
+            epoch=epoch,
+            clock=clock,
+            check=self.sessions.check,
+            refused=self._ticket_refused,
+        )
+        # Behind a proxy everybody has its address.
+        most = Arrivals()
+        self.arrivals = Arrivals(per_address=most.most) if configuration.behind_proxy else most
+        self.control = Control(
+            MqttServer(
+                configuration.mqtt_host,
+                configuration.mqtt_port,
+                configuration.mqtt_ca_file,
+                configuration.mqtt_password_file,
+            ),
+            relay=configuration.id,
+            epoch=epoch,
+            sessions=self.sessions,
+            lease=self.lease,
+        )
+        self.happenings.stir = self.control.stir
+        self.endings: list[Callable[[], Awaitable[None]]] = []
+        self._web = web
+
+    def bind(self) -> list[socket.socket]:
+        """The sockets, listening; who connects now waits for `run`. Raises `OSError`."""
+        configuration = self.configuration
+        family = socket.AF_INET6 if ":" in configuration.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((configuration.host, configuration.port))
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+        return [listener]
+
+    async def run(self, listeners: Sequence[socket.socket]) -> None:
+        """Until cancelled; devices are told that the relay stops, so that they look for it soon."""
+        configuration = self.configuration
+        visitors = None
+        if configuration.visitors_certificate_file and configuration.visitors_key_file:
+            visitors = server_context(
+                configuration.visitors_certificate_file, configuration.visitors_key_file
+            )
+            visitors.set_alpn_protocols(["http/1.1"])
+        door = Door(
+            list(listeners),
+            link_context=server_context(
+                configuration.link_certificate_file, configuration.link_key_file
+            ),
+            visitors_context=visitors,
+            plain=configuration.plain,
+            link_factory=lambda address, admitted: DeviceLink(
+                self.sessions, self.desk, address, admitted
+            ),
+            web_factory=self._web(self),
+            arrivals=self.arrivals,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(door.run())
+                group.create_task(self.control.run())
+                group.create_task(self._sweep())
+        finally:
+            had_sessions = len(self.sessions) > 0
+            self.sessions.stop()
+            for ending in self.endings:
+                await ending()
+            if had_sessions:
+                await asyncio.sleep(GOODBYE_S)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            self.sessions.sweep()
+
+    def _ticket_refused(self, session: str, code: str) -> None:
+        log.info("ticket refused session=%s code=%s", session, code)
+        self.happenings.add(session, "ticket_refused", code)

@@ -1,0 +1,1 @@
+"""What a simulated router serves, and the machines that stand behind it."""

@@ -1,0 +1,118 @@
+"""The audit: what people did that others may have to answer for; rows are never changed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, select
+
+from gateway.domain.instants import instant_text
+from gateway.domain.rights import Right
+from gateway.operations.registry import Call, Page, company_number, cursor_number, operation
+from gateway.storage.schema import audit, company_path, person
+from gateway.storage.transaction import AnyRow, Transaction
+
+
+class Entry(msgspec.Struct):
+    """One thing that was done; `subject` is the id of what it was done to."""
+
+    id: str
+    at: str
+    verb: str
+    actor: str
+    person: str | None
+    company_id: str | None
+    serial: str | None
+    subject: str
+    detail: dict[str, Any]
+
+
+class Entries(msgspec.Struct):
+    """A page of the audit, newest first."""
+
+    items: list[Entry]
+    next_cursor: str | None
+
+
+class ListAudit(Page, kw_only=True):
+    """Which entries: of a company and those below, of a serial, of one verb, about one subject."""
+
+    company: str = ""
+    serial: str = ""
+    verb: str = ""
+    subject: str = ""
+
+
+def record(
+    tx: Transaction,
+    verb: str,
+    *,
+    actor: str,
+    person_id: int | None,
+    company_id: int,
+    device_id: int,
+    serial: str,
+    subject: str,
+    detail: Mapping[str, object],
+) -> None:
+    """Writes an entry in the transaction that does the thing: without it, it is not done."""
+    tx.run(
+        insert(audit),
+        {
+            "at": tx.now_ms,
+            "actor": actor,
+            "person_id": person_id,
+            "verb": verb,
+            "company_id": company_id,
+            "device_id": device_id,
+            "serial": serial,
+            "subject": subject,
+            "detail": json.dumps(dict(detail)),
+        },
+    )
+
+
+@operation("audit.list", "GET", "/audit", right=Right.SEE_SESSIONS, result=Entries)
+def list_audit(call: Call, given: ListAudit) -> Entries:
+    """Lists what was done in the companies that one may see, newest first."""
+    roots = call.visible_companies(Right.SEE_SESSIONS)
+    if given.company:
+        number = company_number(given.company, "company")
+        call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
+        roots = (number,)
+    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
+    statement = (
+        select(audit, person.c.name.label("person_name"))
+        .outerjoin(person, person.c.id == audit.c.person_id)
+        .where(audit.c.company_id.in_(below))
+        .order_by(audit.c.id.desc())
+        .limit(given.limit + 1)
+    )
+    for column, wanted in (
+        (audit.c.serial, given.serial),
+        (audit.c.verb, given.verb),
+        (audit.c.subject, given.subject),
+    ):
+        if wanted:
+            statement = statement.where(column == wanted)
+    before = cursor_number(given.cursor)
+    if before is not None:
+        statement = statement.where(audit.c.id < before)
+    rows = call.tx.all(statement)
+    items = [_shown(row) for row in rows[: given.limit]]
+    return Entries(items, items[-1].id if len(rows) > given.limit else None)
+
+
+def _shown(row: AnyRow) -> Entry:
+    return Entry(
+        str(row.id),
+        instant_text(row.at),
+        row.verb,
+        row.actor,
+        row.person_name,
+        None if row.company_id is None else str(row.company_id),
+        row.serial,
+        row.subject,
+        msgspec.json.decode(row.detail, type=dict[str, Any]),
+    )

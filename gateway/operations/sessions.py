@@ -1,0 +1,236 @@
+"""Sessions: asking for one, looking at it, closing it."""
+
+import base64
+import secrets
+from typing import Annotated
+
+import msgspec
+from sqlalchemy import and_, func, insert, or_, select
+
+from gateway.domain.instants import MINUTE_MS
+from gateway.domain.refusals import Code, Refused
+from gateway.domain.rights import Right
+from gateway.domain.service import State
+from gateway.domain.sessions import (
+    IDLE_BYTES_S,
+    IDLE_STREAMS_S,
+    MINUTES_DEFAULT,
+    MINUTES_MAX,
+    REASON_CHARS_MAX,
+    SESSIONS_OF_DEVICE_MAX,
+    SESSIONS_OF_PERSON_MAX,
+    Ended,
+    SessionState,
+)
+from gateway.operations.devices import find
+from gateway.operations.registry import Call, Page, company_number, operation
+from gateway.operations.session_ends import end_session, record_of
+from gateway.operations.session_views import Session, find_session, rows, show
+from gateway.operations.targets import meant
+from gateway.operations.telling import tell
+from gateway.storage.schema import company_path, relay, session
+from gateway.storage.transaction import AnyRow
+
+ID_BYTES = 16
+HOST_BYTES = 17
+HOST_CHARS = 26  # 130 bits
+
+
+class OpenSession(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to reach behind a device, and for how long.
+
+    `target` is the name of a saved target, `host:port`, a host alone (the protocol's usual port)
+    or nothing: the router itself. `protocol` is http, https, ssh, telnet, rdp, vnc or tcp; of a
+    saved target it may be left out.
+    """
+
+    serial: str
+    target: Annotated[str, msgspec.Meta(max_length=300)] = ""
+    protocol: Annotated[str, msgspec.Meta(max_length=16)] = ""
+    minutes: Annotated[int, msgspec.Meta(ge=1, le=MINUTES_MAX)] = MINUTES_DEFAULT
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARS_MAX)] = ""
+
+
+class ListSessions(Page, kw_only=True):
+    """Which sessions: of a device, of a company and those below, in a state, only one's own."""
+
+    serial: str = ""
+    company: str = ""
+    state: SessionState | None = None
+    mine: bool = False
+
+
+class Sessions(msgspec.Struct):
+    """A page of sessions, newest first."""
+
+    items: list[Session]
+    next_cursor: str | None
+
+
+class OneSession(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Names a session."""
+
+    session_id: str
+
+
+@operation(
+    "sessions.open",
+    "POST",
+    "/sessions",
+    right=Right.REACH,
+    result=Session,
+    status=201,
+    errors=(
+        Code.COMPANY_SUSPENDED,
+        Code.SERVICE_UNPAID,
+        Code.NOT_JOINED,
+        Code.UNAVAILABLE,
+        Code.TOO_MANY_SESSIONS,
+    ),
+)
+def open_session(call: Call, given: OpenSession) -> Session:
+    """Asks for a session; it is wanted until its end, be the device there or not."""
+    held = find(call, given.serial, Right.REACH)
+    wish = meant(call, held.id, given.target.strip(), given.protocol)
+    call.require(wish.right, held.company_id, see=Right.SEE_DEVICES, what="device")
+    require_served(call, held)
+    if held.joined_at is None:
+        raise Refused(Code.NOT_JOINED, "The device has not joined yet.")
+    person_id = call.principal.user_id
+    if person_id is None:
+        raise Refused(Code.FORBIDDEN, "A session belongs to a person.")
+    _require_room(call, held.id, person_id)
+    values = {
+        "id": secrets.token_hex(ID_BYTES),
+        "host": _host_label(),
+        "device_id": held.id,
+        "serial": held.serial,
+        "company_id": held.company_id,
+        "person_id": person_id,
+        "actor": call.principal.name,
+        "relay_id": _choose_relay(call),
+        "target": str(wish.target),
+        "target_name": wish.name,
+        "protocol": wish.protocol,
+        "right": wish.right.value,
+        "reason": _checked_reason(given.reason),
+        "created_at": call.tx.now_ms,
+        "expires_at": call.tx.now_ms + given.minutes * MINUTE_MS,
+        "idle_streams_s": IDLE_STREAMS_S,
+        "idle_bytes_s": IDLE_BYTES_S,
+        "settled": False,
+        "link_state": "",
+        "link_error": "",
+        "linked": False,
+        "refused_reason": "",
+        "bytes_to_device": 0,
+        "bytes_from_device": 0,
+    }
+    call.tx.run(insert(session), values)
+    row = find_session(call, values["id"], own=True)
+    record_of(call.tx, "session.opened", row, call.principal.name, minutes=given.minutes)
+    tell(call.tx, row.id)
+    return show(call, row)
+
+
+def require_served(call: Call, held: AnyRow) -> None:
+    """Refuses where the company is suspended or the device's service is not active."""
+    if call.treasury.suspended(held.company_id):
+        raise Refused(Code.COMPANY_SUSPENDED, "The company is suspended.")
+    if held.state != State.ACTIVE:
+        raise Refused(Code.SERVICE_UNPAID, "The device's service is not active; activate it first.")
+
+
+def _require_room(call: Call, device_id: int, person_id: int) -> None:
+    wanted = and_(session.c.ended_at.is_(None), session.c.expires_at > call.tx.now_ms)
+    for column, value, most, whose in (
+        (session.c.device_id, device_id, SESSIONS_OF_DEVICE_MAX, "The device"),
+        (session.c.person_id, person_id, SESSIONS_OF_PERSON_MAX, "One person"),
+    ):
+        open_now = call.tx.scalar(select(func.count()).where(column == value, wanted))
+        if open_now >= most:
+            raise Refused(
+                Code.TOO_MANY_SESSIONS,
+                f"{whose} has at most {most} open sessions; close one that is not needed.",
+            )
+
+
+def _choose_relay(call: Call) -> str:
+    found = call.tx.scalar(
+        select(relay.c.id).order_by(func.coalesce(relay.c.seen_at, 0).desc(), relay.c.id).limit(1)
+    )
+    if found is None:
+        raise Refused(Code.UNAVAILABLE, "No relay is set up that could carry a session.")
+    return str(found)
+
+
+def _host_label() -> str:
+    text = base64.b32encode(secrets.token_bytes(HOST_BYTES)).decode().lower()
+    return f"s-{text[:HOST_CHARS]}"
+
+
+def _checked_reason(text: str) -> str:
+    reason = " ".join(text.split())
+    if not reason.isprintable():
+        raise Refused(
+            Code.VALIDATION, "reason: has characters that cannot be shown", field="reason"
+        )
+    return reason
+
+
+@operation("sessions.list", "GET", "/sessions", right=Right.REACH, result=Sessions)
+def list_sessions(call: Call, given: ListSessions) -> Sessions:
+    """Lists one's own sessions and those of companies whose sessions one may see, newest first."""
+    roots = call.visible_companies(Right.SEE_SESSIONS)
+    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
+    own = session.c.person_id == call.principal.user_id
+    statement = rows().where(own if given.mine else or_(own, session.c.company_id.in_(below)))
+    if given.company:
+        number = company_number(given.company, "company")
+        call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
+        inside = select(company_path.c.descendant_id).where(company_path.c.ancestor_id == number)
+        statement = statement.where(session.c.company_id.in_(inside))
+    if given.serial:
+        statement = statement.where(session.c.serial == given.serial)
+    if given.state is SessionState.ENDED:
+        statement = statement.where(session.c.ended_at.is_not(None))
+    elif given.state is not None:
+        linked = given.state is SessionState.OPEN
+        statement = statement.where(session.c.ended_at.is_(None), session.c.linked.is_(linked))
+    if given.cursor:
+        at, id_ = _position(given.cursor)
+        statement = statement.where(
+            or_(
+                session.c.created_at < at,
+                and_(session.c.created_at == at, session.c.id < id_),
+            )
+        )
+    found = call.tx.all(
+        statement.order_by(session.c.created_at.desc(), session.c.id.desc()).limit(given.limit + 1)
+    )
+    items = [show(call, row) for row in found[: given.limit]]
+    if len(found) <= given.limit:
+        return Sessions(items, None)
+    last = found[given.limit - 1]
+    return Sessions(items, f"{last.created_at}.{last.id}")
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    at, _, id_ = cursor.partition(".")
+    if not (at.isascii() and at.isdigit() and len(cursor) < 60):
+        raise Refused(Code.VALIDATION, "cursor: not one that a list gave out", field="cursor")
+    return int(at), id_
+
+
+@operation("sessions.show", "GET", "/sessions/{session_id}", right=Right.REACH, result=Session)
+def show_session(call: Call, given: OneSession) -> Session:
+    """Shows one session."""
+    return show(call, find_session(call, given.session_id))
+
+
+@operation("sessions.close", "DELETE", "/sessions/{session_id}", right=Right.REACH, result=Session)
+def close_session(call: Call, given: OneSession) -> Session:
+    """Ends a session at once and for good; one that is over stays as it was."""
+    row = find_session(call, given.session_id)
+    end_session(call.tx, row, Ended.CLOSED, call.principal.name)
+    return show(call, find_session(call, given.session_id))
