@@ -1,5 +1,5 @@
-# One image holds the whole server side; `fleetgate up` runs Mosquitto and the gateway as its children, because they
-# share a unix socket and files that must change together.
+# One image holds the whole server side; `fleetgate up` runs Mosquitto, the gateway and the relay as its children,
+# because they share a unix socket and files that must change together.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE requirements-test.lock ./
@@ -32,7 +32,8 @@ ENV PATH=/opt/fleetgate/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
     PYTHONUNBUFFERED=1
 USER fleetgate
 VOLUME /data
-EXPOSE 8080 8883 8884
+# 8885 is the relay's. It stays on the container's loopback until it has a domain: see docker-compose.yml.
+EXPOSE 8080 8883 8884 8885
 # /healthz says that the process lives; /readyz would also take it out while Mosquitto restarts, which `up` does itself.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]

@@ -45,7 +45,7 @@ up: venv
 	@exec $(VENV)/bin/fleetgate up --demo $(DEMO_ROUTERS) --data ./data --ready-file ./data/ready.json $(ARGS)
 
 test: venv
-	@$(RUN) -m pytest -m 'not long' $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadfile -m 'not long' $(ARGS)
 
 test-long: venv
 	@$(RUN) -m pytest -m long $(ARGS)

@@ -12,8 +12,8 @@ from random import Random
 from agent.build import VERSION
 from agent.clock import Clock, wall_is_plausible
 from agent.commands import CommandDesk, CommandRefused, Verbs
-from agent.connection import Address, Dial, Link, connect, keepalive_s
-from agent.errors import LinkError, LinkRefused, LinkTakenOver, first_link_error
+from agent.connection import Address, Connection, Dial, connect, keepalive_s
+from agent.errors import ConnectionFailed, LoginRefused, LoginTakenOver, first_failure
 from agent.heartbeat import Heartbeats
 from agent.intervals import Intervals, is_interval
 from agent.journal import Journal
@@ -134,7 +134,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self.sessions.begin(tasks)
-                linked = tasks.create_task(self._stay_connected(), name=f"link {self.serial}")
+                linked = tasks.create_task(self._stay_connected(), name=f"connection {self.serial}")
                 others = [
                     tasks.create_task(self._sample_forever(), name=f"sample {self.serial}"),
                     tasks.create_task(self._snapshot_forever(), name=f"snapshot {self.serial}"),
@@ -220,14 +220,14 @@ class Agent:
             if self._stopping.is_set():
                 return _STOPPED_ROUND_S
             try:
-                link = await self._connect(address)
-            except LinkError as error:
-                refused = refused or isinstance(error, LinkRefused)
+                connection = await self._connect(address)
+            except ConnectionFailed as error:
+                refused = refused or isinstance(error, LoginRefused)
                 log.warning("no connection server=%s error=%s", address, error)
                 continue
             # The one that works is tried first the next time.
             self._addresses.insert(0, self._addresses.pop(position))
-            return await self._live_with(link)
+            return await self._live_with(connection)
         if not refused:
             return self._reconnect.after_failure_s()
         self._refusals += 1
@@ -235,13 +235,13 @@ class Agent:
             self._addresses = await self._ask_gateway() or self._addresses
         return self._reconnect.after_refusal_s()
 
-    async def _connect(self, address: Address) -> Link:
+    async def _connect(self, address: Address) -> Connection:
         """Signs in and subscribes; the Last Will speaks of the connection that is being made."""
         self._nonce = secrets.token_hex(NONCE_BYTES)
         self.heartbeats.next_connection()
         will = (topics.presence(self.serial), self._up(up=False))
         tls = self._tls() if self._tls is not None else None
-        link = await self._dial(
+        connection = await self._dial(
             address,
             self._login,
             tls=tls,
@@ -249,13 +249,15 @@ class Agent:
             keepalive_s=keepalive_s(self.heartbeats.intervals.in_force_s),
         )
         try:
-            await link.subscribe((topics.receipt(self.serial), 0), (topics.command(self.serial), 1))
+            await connection.subscribe(
+                (topics.receipt(self.serial), 0), (topics.command(self.serial), 1)
+            )
         except BaseException:
-            link.abandon()
+            connection.abandon()
             raise
-        return link
+        return connection
 
-    async def _live_with(self, link: Link) -> float:
+    async def _live_with(self, connection: Connection) -> float:
         began_ms = self._clock.boot_ms()
         if self._sampled_ms is None or began_ms - self._sampled_ms >= _FRESH_MS:
             self._sample()
@@ -265,67 +267,69 @@ class Agent:
         self._answers.clear()
         self._up_wanted = True
         self.connected = True
-        log.info("connected server=%s connection=%d", link.address, self.heartbeats.connection)
-        self._note_status(str(link.address))
-        error: LinkError | None = None
+        log.info(
+            "connected server=%s connection=%d", connection.address, self.heartbeats.connection
+        )
+        self._note_status(str(connection.address))
+        error: ConnectionFailed | None = None
         goodbye = False
         try:
             async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(self._read(link), name=f"read {self.serial}")
-                await self._send(link)
+                reader = tasks.create_task(self._read(connection), name=f"read {self.serial}")
+                await self._send(connection)
                 goodbye = True
                 reader.cancel()
         except ExceptionGroup as group:
-            lost, bugs = group.split(LinkError)
+            lost, bugs = group.split(ConnectionFailed)
             if bugs is not None:
                 raise bugs from None
-            error = first_link_error(lost)
+            error = first_failure(lost)
         finally:
             self.connected = False
             self.heartbeats.disconnected()
             if goodbye:
-                await link.close()
+                await connection.close()
             else:
-                link.abandon()
+                connection.abandon()
             self._note_status(None)
         survived_s = (self._clock.boot_ms() - began_ms) / 1_000
         if goodbye:
             log.info("connection closed survived_s=%.0f", survived_s)
             return _STOPPED_ROUND_S
         log.warning("connection lost survived_s=%.0f error=%s", survived_s, error)
-        if isinstance(error, LinkTakenOver):
+        if isinstance(error, LoginTakenOver):
             return self._reconnect.after_takeover_s(survived_s)
         return self._reconnect.after_loss_s(survived_s, self.heartbeats.spread_s)
 
     def _up(self, *, up: bool) -> bytes:
         return encode_up(Up(self.heartbeats.run, self.heartbeats.connection, up, self._nonce))
 
-    async def _send(self, link: Link) -> None:
+    async def _send(self, connection: Connection) -> None:
         """The only one that publishes, so that nothing overtakes anything."""
         presence, answers = topics.presence(self.serial), topics.answer(self.serial)
         while True:
             self._wake.clear()
             if self._up_wanted:
                 self._up_wanted = False
-                await link.publish(presence, self._up(up=True), qos=1)
+                await connection.publish(presence, self._up(up=True), qos=1)
             while self._answers:
-                await link.publish(answers, self._answers.popleft(), qos=1)
+                await connection.publish(answers, self._answers.popleft(), qos=1)
             while (report := self.sessions.next_report()) is not None:
-                await link.publish(answers, encode_answer(report_answer(report)), qos=1)
+                await connection.publish(answers, encode_answer(report_answer(report)), qos=1)
                 self.sessions.told(report)
             payload = self.heartbeats.take(self._clock.boot_ms())
             if payload is not None:
-                await link.publish(topics.heartbeat(self.serial), payload, qos=0)
+                await connection.publish(topics.heartbeat(self.serial), payload, qos=0)
                 continue
             if self._stopping.is_set():
-                await link.publish(presence, self._up(up=False), qos=1)
+                await connection.publish(presence, self._up(up=False), qos=1)
                 return
             wait_s = (self.heartbeats.due_ms() - self._clock.boot_ms()) / 1_000
             await until_set(self._wake, min(max(wait_s, 0.0), SNAPSHOT_S))
 
-    async def _read(self, link: Link) -> None:
+    async def _read(self, connection: Connection) -> None:
         receipts, commands = topics.receipt(self.serial), topics.command(self.serial)
-        async for topic, payload in link.incoming():
+        async for topic, payload in connection.incoming():
             if topic == receipts:
                 self._take_receipt(payload)
                 self._note_status(self._server)

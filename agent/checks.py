@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agent.clock import Clock, wall_is_plausible
 from agent.configuration import Configuration, identity_of, read_configuration
 from agent.connection import KEEPALIVE_S_MIN, Address, connect
-from agent.errors import AgentError, ConfigurationError, LinkRefused
+from agent.errors import AgentError, ConfigurationError, LoginRefused
 from agent.join import explain
 from agent.spool_file import sync_directory
 from agent.state import CA_NAME, Secret, is_locked, load_enrolment, load_secret, login_of
@@ -133,7 +133,7 @@ async def _login(address: Address, secret: Secret, state: Path, check_dates: boo
             will=(topics.presence(secret.serial), will),
             keepalive_s=KEEPALIVE_S_MIN,
         )
-    except LinkRefused as error:
+    except LoginRefused as error:
         advice = (
             "the MQTT server does not know this login (yet): wait half a minute; else join again"
         )

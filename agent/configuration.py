@@ -34,7 +34,11 @@ KEYS: dict[str, tuple[type, str]] = {
     "sampling_s": (int, f"seconds between samples (default {SAMPLING_S})"),
     "sending_s": (int, f"seconds between messages (default {SENDING_S})"),
     "spool_limit": (int, f"samples kept without receipt (default {SPOOL_LIMIT})"),
-    "allow": (list, f"targets that sessions may reach (default {list(DEFAULT_ALLOW)})"),
+    "allow": (
+        list,
+        "targets that sessions may reach, such as 192.168.1.0/24:80,443"
+        f" (default {list(DEFAULT_ALLOW)})",
+    ),
     "opens_per_s": (int, "streams of a session that may begin each second, after a burst of 200"),
 }
 

@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.errors import LinkError, LinkRefused, LinkTakenOver
+from agent.errors import ConnectionFailed, LoginRefused, LoginTakenOver
 from agent.state import Login
 
 # Heartbeats keep the way through a NAT open, and every fourth is answered; a ping between them
@@ -52,7 +52,7 @@ class Incoming(NamedTuple):
 
 
 class Dial(Protocol):
-    """Makes a connection; the simulator's networks fail on purpose. Raises `LinkError`."""
+    """Makes a connection; the simulator's networks fail on purpose. Raises `ConnectionFailed`."""
 
     async def __call__(
         self,
@@ -62,7 +62,7 @@ class Dial(Protocol):
         tls: ssl.SSLContext | None,
         will: tuple[str, bytes],
         keepalive_s: int,
-    ) -> "Link": ...
+    ) -> "Connection": ...
 
 
 class _Client(aiomqtt.Client):
@@ -125,7 +125,7 @@ class _Client(aiomqtt.Client):
                 future.exception()  # seen, so that nobody complains that it was not
 
 
-class Link:
+class Connection:
     """A connection that was accepted."""
 
     def __init__(self, client: _Client, address: Address) -> None:
@@ -133,32 +133,32 @@ class Link:
         self.address = address
 
     async def subscribe(self, *topics: tuple[str, int]) -> None:
-        """Raises `LinkError`, also when the server does not allow one of them."""
+        """Raises `ConnectionFailed`, also when the server does not allow one of them."""
         try:
             granted = await self._client.subscribe(list(topics))
         except aiomqtt.MqttError as error:
-            raise _link_error(error) from error
+            raise _failure(error) from error
         for code in granted:
             if (code.value if isinstance(code, ReasonCode) else code) >= 0x80:
-                raise LinkRefused(f"subscription not allowed: {code}")
+                raise LoginRefused(f"subscription not allowed: {code}")
 
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
         """Returns when the message was written (QoS 0) or acknowledged (QoS 1)."""
         try:
             await self._client.publish(topic, payload, qos)
         except (aiomqtt.MqttError, ValueError) as error:
-            raise _link_error(error) from error
+            raise _failure(error) from error
 
     async def incoming(self) -> AsyncIterator[Incoming]:
-        """Messages until the connection ends, which raises `LinkError`."""
+        """Messages until the connection ends, which raises `ConnectionFailed`."""
         try:
             async for message in self._client.messages:
                 payload = message.payload
                 if isinstance(payload, bytes):
                     yield Incoming(str(message.topic), payload)
         except aiomqtt.MqttError as error:
-            raise _link_error(error.__cause__ or error) from error
-        raise LinkError("the connection ended")
+            raise _failure(error.__cause__ or error) from error
+        raise ConnectionFailed("the connection ended")
 
     async def close(self) -> None:
         """Takes leave, so that the server does not publish the Last Will."""
@@ -187,8 +187,8 @@ async def connect(
     tls: ssl.SSLContext | None,
     will: tuple[str, bytes],
     keepalive_s: int,
-) -> Link:
-    """MQTT 5, clean start, no session afterwards. Raises `LinkError`."""
+) -> Connection:
+    """MQTT 5, clean start, no session afterwards. Raises `ConnectionFailed`."""
     kind = PacketTypes.CONNECT
     properties = Properties(kind)  # type: ignore[no-untyped-call]  # paho has no types here
     properties.SessionExpiryInterval = 0
@@ -216,18 +216,18 @@ async def connect(
         await client.__aenter__()
     except aiomqtt.MqttError as error:
         client.abandon()
-        raise _link_error(error) from error
+        raise _failure(error) from error
     except BaseException:
         client.abandon()
         raise
-    return Link(client, address)
+    return Connection(client, address)
 
 
-def _link_error(error: BaseException) -> LinkError:
+def _failure(error: BaseException) -> ConnectionFailed:
     code = error.rc if isinstance(error, MqttCodeError) else None
     value = code.value if isinstance(code, ReasonCode) else code
     if value == _TAKEN_OVER:
-        return LinkTakenOver("another client signed in with this serial")
+        return LoginTakenOver("another client signed in with this serial")
     if isinstance(error, MqttConnectError) and value in _REFUSALS | {4, 5}:
-        return LinkRefused(str(error))
-    return LinkError(str(error) or type(error).__name__)
+        return LoginRefused(str(error))
+    return ConnectionFailed(str(error) or type(error).__name__)

@@ -14,8 +14,8 @@ from random import Random
 
 from agent.agent import Agent
 from agent.collectors.sim import SimCollector
-from agent.connection import Address, Link, connect
-from agent.errors import ConfigurationError, JoinError, JoinRefused, LinkError
+from agent.connection import Address, Connection, connect
+from agent.errors import ConfigurationError, ConnectionFailed, JoinError, JoinRefused
 from agent.intervals import Intervals
 from agent.join import join_once
 from agent.state import (
@@ -69,7 +69,7 @@ class Network:
 
     def __init__(self) -> None:
         self.cut = False
-        self._link: Link | None = None
+        self._connection: Connection | None = None
 
     async def dial(
         self,
@@ -79,18 +79,26 @@ class Network:
         tls: ssl.SSLContext | None,
         will: tuple[str, bytes],
         keepalive_s: int,
-    ) -> Link:
+    ) -> Connection:
         """What the agent is handed in place of the real dialler."""
         if self.cut:
-            raise LinkError("the simulated network is cut")
-        self._link = await connect(address, login, tls=tls, will=will, keepalive_s=keepalive_s)
-        return self._link
+            raise ConnectionFailed("the simulated network is cut")
+        self._connection = await connect(
+            address, login, tls=tls, will=will, keepalive_s=keepalive_s
+        )
+        return self._connection
+
+    def tls(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """What the agent asks for before it dials a relay."""
+        if self.cut:
+            raise ConnectionFailed("the simulated network is cut")
+        return context
 
     def begin_cut(self) -> None:
         """Ends the connection without a word and lets no other be made."""
         self.cut = True
-        if self._link is not None:
-            self._link.abandon()
+        if self._connection is not None:
+            self._connection.abandon()
 
     def end_cut(self) -> None:
         """The network is back."""
@@ -185,6 +193,8 @@ class Router:
                 return event
             self._around.say(f"{self.world.serial}: network cut for {event.for_s:.0f} s")
             self._network.begin_cut()
+            if self.agent is not None:
+                self.agent.sessions.abandon()
             if await _ended(ending, event.for_s):
                 return event
             self._network.end_cut()
@@ -216,6 +226,7 @@ class Router:
             login=login_of(secret),
             addresses=[Address(host, enrolment.mqtt_port) for host in enrolment.mqtt_hosts],
             tls=lambda: context,
+            relay_tls=lambda: self._network.tls(context),
             state_dir=self._folder,
             spool_dir=self._memory,
             clock=self._clock(),

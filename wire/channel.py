@@ -40,7 +40,7 @@ class Channel:
         return self.sent - self.acknowledged
 
     def room(self) -> int:
-        """How many bytes of frames with data may be sent now."""
+        """How many bytes of frames with data may be sent now; asked when there are some."""
         left = self._bound - self.unacknowledged
         if left >= ROOM_BYTES_LEAST:
             return left
@@ -71,15 +71,18 @@ class Channel:
                 self._control_bytes -= len(frame)
         if self.acknowledged != count:
             raise LinkError("acknowledged a part of a frame")
-        if not self._kept:
-            self.close()
-        elif self._starved:
+        if self._starved:
             # The path holds more than the bound: twice as much, from what is free.
             self._bound += self._budget.share(min(self._bound, REPLAY_BYTES_MAX - self._bound))
             self._starved = False
         elif count >= self._mark:
             self._shrink(max(REPLAY_BYTES_FIRST, min(self._bound, 2 * self._peak)))
             self._mark, self._peak = self.sent, self.unacknowledged
+
+    def rest(self) -> None:
+        """Called now and then: of a path at rest nothing is kept beyond the first bound."""
+        if not self._kept:
+            self.close()
 
     def close(self) -> None:
         """Gives back what is beyond the first bound."""

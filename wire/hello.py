@@ -134,6 +134,9 @@ def _hex(value: object, size: int, name: str) -> bytes:
     if type(value) is not str or len(value) != 2 * size:
         raise LinkError(f"hello: {name}")
     try:
-        return bytes.fromhex(value)
+        found = bytes.fromhex(value)
     except ValueError as error:
         raise LinkError(f"hello: {name}") from error
+    if len(found) != size:  # blanks are read over
+        raise LinkError(f"hello: {name}")
+    return found

@@ -95,6 +95,7 @@ class Link:
         )
         self._urgent: deque[bytes] = deque()  # not numbered
         self._control: deque[bytes] = deque()
+        self._ack: bytes | None = None  # the newest says what all before it said
         self._paused = False
         self._timers: dict[str, Timer] = {}
         self._asked_s: float | None = None  # since when an answer is owed to us
@@ -184,7 +185,7 @@ class Link:
         if kind in NUMBERED:
             self.streams.take(frame)
             if self._channel.take(frame.size):
-                self._urgent.append(self._channel.ack())
+                self._ack = self._channel.ack()
                 self._wake()
         elif kind == Kind.ACK:
             self._asked_s = None
@@ -251,6 +252,10 @@ class Link:
             self._write_all(data=True)
         except LinkError as error:
             self._fail(error)
+        except Exception:
+            # What was taken out of a queue and not written is lost, so nothing may follow it.
+            self.lost("link_failed")
+            raise
 
     def _write_all(self, *, data: bool) -> None:
         while True:
@@ -264,14 +269,15 @@ class Link:
 
         Frames are numbered here, so that they are kept in the order in which they are sent.
         """
-        chunks = list(self._urgent)
-        self._urgent.clear()
+        chunks = self._answers()
         size = 0
         while size < OUTPUT_BYTES:
             if self._control:
                 frame, control = self._control.popleft(), True
             else:
-                next_frame = self.streams.next_data(self._channel.room()) if data else None
+                if not (data and self.streams.waiting):
+                    break
+                next_frame = self.streams.next_data(self._channel.room())
                 if next_frame is None:
                     break
                 frame, control = next_frame, next_frame[0] != Kind.DATA
@@ -284,9 +290,22 @@ class Link:
             self._measure()
         return chunks
 
+    def _answers(self) -> list[bytes]:
+        """What is not numbered. It waits for the transport too: who asks and never reads would
+        otherwise be answered into memory without end.
+        """
+        if self._paused:
+            return []
+        chunks = list(self._urgent)
+        self._urgent.clear()
+        if self._ack is not None:
+            chunks.append(self._ack)
+            self._ack = None
+        return chunks
+
     def _ack_late(self) -> None:
         if self._channel.owes_ack:
-            self._urgent.append(self._channel.ack())
+            self._ack = self._channel.ack()
             self._flush()
 
     def _tick(self) -> None:
@@ -297,6 +316,7 @@ class Link:
             return
         if self._pinged_s is None and now_s - self._heard_s >= QUIET_S:
             self._send_ping()
+        self._channel.rest()
         # Not later than silence is over: somebody may wait for a stream.
         left_s = SILENCE_S_MAX - (now_s - waited_from_s)
         self._put_off("tick", min(TICK_S, max(left_s, TICK_S_MIN)), self._tick)
@@ -317,6 +337,8 @@ class Link:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self.streams.end_all("link_lost" if reason.startswith("link_") else reason)
-        self._channel.close()
-        self._on_end(reason)
+        try:
+            self.streams.end_all("link_lost" if reason.startswith("link_") else reason)
+        finally:
+            self._channel.close()
+            self._on_end(reason)

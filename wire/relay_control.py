@@ -8,7 +8,7 @@ message changes nothing.
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from wire.heartbeat import NUMBER_MAX, WireError, checked_integer, load_json
 from wire.tickets import is_session_id
@@ -100,9 +100,22 @@ class State(NamedTuple):
     happened: tuple[Happening, ...] = ()
 
 
+Row = TypeVar("Row", Revocation, Note, Usage, Happening)
+
+
 def encode(message: Lease | State) -> bytes:
     """The message as sent."""
     return json.dumps(message._asdict(), separators=(",", ":")).encode()
+
+
+def as_many(rows: tuple[Row, ...], room_bytes: int) -> tuple[tuple[Row, ...], int]:
+    """The first rows that fit into a message with so much room, and the room that they leave."""
+    for count, row in enumerate(rows):
+        size = len(json.dumps(row, separators=(",", ":"))) + 1  # as `encode` writes it, and a comma
+        if size > room_bytes:
+            return rows[:count], room_bytes
+        room_bytes -= size
+    return rows, room_bytes
 
 
 def decode_lease(payload: bytes) -> Lease:

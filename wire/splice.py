@@ -9,7 +9,6 @@ from typing import Protocol
 from wire.stream import Stream
 
 READ_BYTES = 64 * 1024
-WRITE_BYTES_HIGH = 64 * 1024
 
 
 class SocketTransport(Protocol):
@@ -29,9 +28,6 @@ class SocketTransport(Protocol):
 class Splice:
     """One stream and one socket, which may come later: until then bytes wait in the window."""
 
-    # So much may wait for the socket beyond the window; 0 where memory is short.
-    write_bytes_high = WRITE_BYTES_HIGH
-
     def __init__(self, stream: Stream, buffer: memoryview) -> None:
         self.stream = stream
         self._buffer = buffer
@@ -50,9 +46,10 @@ class Splice:
         """The socket is there; called by `connection_made`."""
         self._socket = transport
         if self.over:
-            transport.abort()
+            self.cut(transport)
             return
-        transport.set_write_buffer_limits(high=self.write_bytes_high)
+        # What the socket does not take waits in the window, which the budget counts.
+        transport.set_write_buffer_limits(high=0)
         early, self._early = self._early, []
         for data in early:
             self._write(data)
@@ -82,9 +79,9 @@ class Splice:
         """The socket is gone."""
         if not self.over:
             self.over = True
-            if self._ended_here and self._ended_there and exc is None:
-                return
-            self.stream.reset("reset")
+            if not (self._ended_here and self._ended_there and exc is None):
+                self.stream.reset("reset")
+        self.stream.discard()
 
     def pause_writing(self) -> None:
         """The socket does not keep up: the other side gets no more window."""
@@ -116,13 +113,20 @@ class Splice:
         self.over = True
         self._early.clear()
         if self._socket is not None:
-            self._socket.abort()
+            self.cut(self._socket)
 
     def stream_room(self) -> None:
         """The stream takes bytes again."""
         if self._paused_reading and self._socket is not None and not self._socket.is_closing():
             self._paused_reading = False
             self._socket.resume_reading()
+
+    def cut(self, transport: SocketTransport) -> None:
+        """Ends the socket at once. Who owns sockets makes it a reset (`SO_LINGER` of 0 s) first:
+
+        after a mere end, which is all that aborting sends, half a file would pass for a whole one.
+        """
+        transport.abort()
 
     # Inside
 
@@ -146,7 +150,7 @@ class Splice:
                 self._socket.write_eof()
             except OSError:
                 # The socket's other side is gone, of which `connection_lost` will tell.
-                self._socket.abort()
+                self.cut(self._socket)
                 return
         self._close_if_done()
 

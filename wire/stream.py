@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES_LEAST = 16 * 1024  # always granted, also when the budget is exhausted
 WINDOW_BYTES_FIRST = 64 * 1024
+WINDOW_BYTES_PROVED = 256 * 1024
 WINDOW_BYTES_LARGE = 1024 * 1024
 WINDOW_BYTES_MAX = 8 * 1024 * 1024
 HELD_BACK = 4  # at most this part of a window waits to be said
@@ -124,9 +125,11 @@ class Stream:
 
     def reset(self, reason: str) -> None:
         """Ends both directions at once; what is queued is dropped."""
-        if not self.ended:
-            self._streams.control(reason_frame(Kind.RESET, self.number, reason))
-            self._streams.forget(self)
+        if self.ended:
+            self.discard()
+            return
+        self._streams.control(reason_frame(Kind.RESET, self.number, reason))
+        self._streams.forget(self)
 
     def refuse(self, reason: str) -> None:
         """Instead of accepting: the target was not reached."""
@@ -134,9 +137,18 @@ class Stream:
             self._streams.control(reason_frame(Kind.REFUSED, self.number, reason))
             self._streams.forget(self)
 
+    def discard(self) -> None:
+        """Of what came nothing is held any more. To be called by who gives up an ended stream."""
+        if self.ended:
+            self.took(self.arrived - self._consumed)
+
     def took(self, size: int) -> None:
         """The user's socket has taken bytes of the other side, which may send as many more."""
-        if self.ended or not size:
+        if not size:
+            return
+        if self.ended:
+            self._consumed = min(self._consumed + size, self.arrived)
+            self._give_rest()
             return
         self._consumed += size
         assert self._consumed <= self.arrived
@@ -156,8 +168,9 @@ class Stream:
         if elapsed_s < round_trip_s:
             return
         carried = (self._consumed - self._epoch_consumed) * round_trip_s / max(elapsed_s, 1e-6)
-        # A small window hides what the path could carry, so it may grow faster.
-        factor = 2 if self._window >= WINDOW_BYTES_LARGE else 4
+        # A small window hides what the path could carry, so one that has proved itself may grow
+        # faster; a reader that never reads does not come so far.
+        factor = 4 if WINDOW_BYTES_PROVED <= self._window < WINDOW_BYTES_LARGE else 2
         wanted = min(int(factor * carried), factor * self._window, WINDOW_BYTES_MAX)
         if wanted > self._window:
             more = self._streams.budget.share(wanted - self._window)
@@ -210,7 +223,7 @@ class Stream:
         """After sending: the user may go on."""
         if self._full and self._queued <= QUEUE_BYTES_LOW:
             self._full = False
-            if self.user is not None and not self._finishing:
+            if self.user is not None:
                 self.user.stream_room()
 
     @property
@@ -218,12 +231,28 @@ class Stream:
         """Whether all bytes are sent and the end is to be said."""
         return self._finishing and not self._queued and not self.finished_here
 
-    def release(self) -> int:
-        """Ends it here; how much of the budget it held."""
+    def release(self, *, keep: bool = False) -> int:
+        """Ends it here; how much of the budget goes back.
+
+        With `keep` bytes that its user holds stay counted, and so does the stream, until they are
+        taken: who does not read could otherwise pile up one ended stream upon the other.
+        """
         self.ended = True
         self._queue.clear()
         self._queued = 0
-        taken, self._taken = self._taken, 0
-        if self.released is not None:
-            self.released()
-        return taken
+        kept = min(self._taken, self.arrived - self._consumed) if keep else 0
+        given, self._taken = self._taken - kept, kept
+        if not kept:
+            self._tell_released()
+        return given
+
+    def _give_rest(self) -> None:
+        if self._taken and self._consumed == self.arrived:
+            taken, self._taken = self._taken, 0
+            self._streams.budget.give(taken)
+            self._tell_released()
+
+    def _tell_released(self) -> None:
+        released, self.released = self.released, None
+        if released is not None:
+            released()

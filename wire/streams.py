@@ -61,6 +61,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._by_number)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a stream may have something to send."""
+        return bool(self._waiting)
+
     # This side
 
     def open(self, user: User) -> Stream:
@@ -95,12 +100,23 @@ class Streams:
         if self._by_number.pop(stream.number, None) is not None:
             self.budget.give(stream.release())
 
+    def _end_well(self, stream: Stream) -> None:
+        """Both directions have ended; what its user has not taken yet goes on counting."""
+        if self._by_number.pop(stream.number, None) is not None:
+            self.budget.give(stream.release(keep=True))
+
     def end_all(self, reason: str) -> None:
-        """The link is gone, and its streams with it."""
+        """The link is gone, and its streams with it; one user's mistake costs no other."""
+        failures: list[Exception] = []
         for stream in list(self._by_number.values()):
             self.forget(stream)
-            if stream.user is not None:
-                stream.user.stream_ended(reason)
+            try:
+                if stream.user is not None:
+                    stream.user.stream_ended(reason)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is raised below
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("users of streams failed", failures)
 
     def next_data(self, room: int) -> bytes | None:
         """The next DATA or FIN frame; None when nothing may go, or no `room` bytes are enough."""
@@ -113,7 +129,7 @@ class Streams:
             if stream.last:
                 stream.finished_here = True
                 if stream.finished_there:
-                    self.forget(stream)
+                    self._end_well(stream)
                 return encode(Kind.FIN, stream.number)
             most = SHARED_FRAME_BYTES if self._small or self._ring else PAYLOAD_BYTES_MAX
             size = min(stream.sendable(), most, room - HEADER_BYTES)
@@ -168,7 +184,7 @@ class Streams:
             raise LinkError("a stream ended twice")
         stream.finished_there = True
         if stream.finished_here:
-            self.forget(stream)
+            self._end_well(stream)
         if stream.user is not None:
             stream.user.stream_finished()
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from agent.errors import LinkError
+from agent.errors import ConnectionFailed
 from agent.waiting import until_set
 from wire.frames import FrameReader
 from wire.heartbeat import WireError
@@ -50,7 +50,7 @@ class RelayConnection(asyncio.BufferedProtocol):
     async def greet(
         self, host: str, port: int, *, tls: ssl.SSLContext, hello: Callable[[], bytes]
     ) -> None:
-        """Dials, says hello, and waits for the answer. Raises `LinkError`, `OSError`."""
+        """Dials, says hello, and waits for the answer. Raises `ConnectionFailed`, `OSError`."""
         await asyncio.get_running_loop().create_connection(
             lambda: self,
             host,
@@ -63,7 +63,7 @@ class RelayConnection(asyncio.BufferedProtocol):
         self.transport.write(hello())
         await self._answered
         if self._error:
-            raise LinkError(self._error)
+            raise ConnectionFailed(self._error)
 
     async def closed(self) -> None:
         """Until it is gone, if it was ever there; at most a few seconds."""

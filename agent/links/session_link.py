@@ -9,13 +9,14 @@ from random import Random
 from typing import NamedTuple
 
 from agent.clock import Clock
-from agent.errors import LinkError
+from agent.errors import ConnectionFailed
 from agent.links.allow import AllowList
 from agent.links.relay_connection import HOST_S_MAX, RelayConnection
 from agent.links.resolver import Resolve
 from agent.links.target import DialTarget, TargetDialler
 from agent.waiting import until_set
 from wire.budget import AGENT_SESSION_BYTES, Budget
+from wire.endings import Ended
 from wire.hello import SECRET_BYTES, Answered, Hello, Word, hello_bytes, resume_bytes
 from wire.link import Link
 from wire.session_commands import LinkState, Open, Report
@@ -27,10 +28,7 @@ BACKOFF_S_MAX = 10.0
 SURVIVED_S_MIN = 5.0  # what ends a link after so long is a new problem
 _LOOK_AT_CLOCK_S = 30.0  # the boot clock goes on while the loop's stands still in a sleep
 # A relay's last word that says that nothing is to be dialled again.
-_OVER = frozenset(
-    "closed expired idle_streams idle_bytes unregistered service_unpaid company_suspended "
-    "right_lost moved released control_link_lost over".split()
-)
+_OVER = frozenset(Ended)
 _SESSION_OVER = "session_over"  # said of a ticket whose session has ended
 _TICKET_WRONG = "ticket_wrong"  # another one would not be better
 
@@ -81,9 +79,10 @@ class SessionLink:
         return self.link is not None and not self.link.ended
 
     @property
-    def left_s(self) -> int:
-        """Until it ends by itself."""
-        return max(0, self._deadline_ms - self._around.clock.boot_ms()) // 1_000
+    def until_ms(self) -> int:
+        """When it ends by itself, by the clock on the wall."""
+        clock = self._around.clock
+        return self._deadline_ms - clock.boot_ms() + clock.wall_ms()
 
     def tell(self, order: Open) -> bool:
         """The session is told again, with a new ticket; whether its link is up already."""
@@ -106,6 +105,11 @@ class SessionLink:
             if self.link is not None:
                 self.link.bye("other_relay")
         return False
+
+    def abandon(self) -> None:
+        """Ends the connection without a word, as a power cut does; it will dial again."""
+        if self._connection is not None:
+            self._connection.abort()
 
     def end(self, reason: str) -> None:
         """It is over, for good."""
@@ -216,7 +220,7 @@ class SessionLink:
             try:
                 async with asyncio.timeout(HOST_S_MAX) as self._attempt:
                     return await self._dial_host(host, order.port)
-            except (LinkError, OSError, UnicodeError) as failure:
+            except (ConnectionFailed, OSError, ValueError) as failure:  # some host names are none
                 error = failure
             finally:
                 self._attempt = None
@@ -227,13 +231,13 @@ class SessionLink:
         return None
 
     async def _dial_host(self, host: str, port: int) -> Answered:
-        """Raises `LinkError`, `OSError`."""
+        """Raises `ConnectionFailed`, `OSError`."""
         answers: list[Answered] = []
         epoch = self._order.epoch
 
         def hello() -> bytes:
             if self._order.epoch != epoch:
-                raise LinkError("another relay was named")
+                raise ConnectionFailed("another relay was named")
             return self._hello()
 
         def take(connection: RelayConnection, answered: Answered) -> None:
@@ -249,7 +253,7 @@ class SessionLink:
         try:
             await connection.greet(host, port, tls=self._around.tls(), hello=hello)
             if self._order.epoch != epoch:
-                raise LinkError("another relay was named")
+                raise ConnectionFailed("another relay was named")
         except BaseException:
             connection.abort()
             raise

@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from random import Random
 
 from agent.clock import Clock
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SESSIONS_MAX = 8
 REPORTS_WAITING_MAX = 64
+MINUTE_S = 60
+MINUTE_MS = MINUTE_S * 1_000
 
 
 class Sessions:
@@ -66,6 +69,11 @@ class Sessions:
         self._tasks = None
         for session in self._by_id.values():
             session.end(reason)
+
+    def abandon(self) -> None:
+        """The device's network is gone: every link ends without a word."""
+        for session in self._by_id.values():
+            session.abandon()
 
     async def _serve(self, session: SessionLink) -> None:
         try:
@@ -162,4 +170,6 @@ class Sessions:
 def _line(session: SessionLink) -> str:
     state = session.state.value if session.state is not None else "dialling"
     streams = len(session.link.streams) if session.link is not None else 0
-    return f"{session.id[:8]} {session.target} {state}, {streams} streams, {session.left_s} s left"
+    # An instant, as what is left would be another line each second. Whole minutes, for people.
+    until = datetime.fromtimestamp(-(-session.until_ms // MINUTE_MS) * MINUTE_S, UTC)
+    return f"{session.id[:8]} {session.target} {state}, {streams} streams, until {until:%H:%M} UTC"

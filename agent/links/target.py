@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from agent.links.allow import Address, AllowList
 from agent.links.resolver import Resolve
-from wire.splice import Splice
+from wire.splice import SocketTransport, Splice
 from wire.stream import Stream
 from wire.streams import STREAMS_MAX
 from wire.targets import Target
@@ -36,6 +36,7 @@ _BUSY = frozenset(
         errno.EADDRNOTAVAIL,
     }
 )
+_UNSENT_BYTES_MAX = 64 * 1024
 # So that a target sees that a stream was cut, and not that it ended as it should.
 _AT_ONCE = struct.pack("ii", 1, 0)
 
@@ -46,9 +47,6 @@ class NotAllowed(Exception):
 
 class TargetSocket(Splice, asyncio.BufferedProtocol):
     """A stream's connection to the target: being dialled, open, or flushing its last bytes."""
-
-    # What a stalled target does not take is held by the window, which the budget counts.
-    write_bytes_high = 0
 
     def __init__(
         self, stream: Stream, buffer: memoryview, on_gone: "Callable[[TargetSocket], None]"
@@ -75,22 +73,21 @@ class TargetSocket(Splice, asyncio.BufferedProtocol):
             self.dialling.cancel()
         if self._transport is None:
             self._on_gone(self)
-        self._reset_at_close()
         super().stream_ended(reason)
 
     def abort(self) -> None:
         """Ends it with what it has not written yet."""
         self.over = True
         if self._transport is not None:
-            self._reset_at_close()
-            self._transport.abort()
+            self.cut(self._transport)
 
-    def _reset_at_close(self) -> None:
-        if self._transport is None:
-            return
-        plain = self._transport.get_extra_info("socket")
+    def cut(self, transport: SocketTransport) -> None:
+        """The target sees a reset."""
+        assert isinstance(transport, asyncio.Transport)
+        plain = transport.get_extra_info("socket")
         if plain is not None and plain.fileno() >= 0:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        super().cut(transport)
 
 
 class TargetDialler:
@@ -217,6 +214,8 @@ async def dial_target(
     try:
         plain.setblocking(False)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # A target that stops reading shall hold its window, not megabytes of the kernel's memory.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
         await loop.sock_connect(plain, (host, port))
         peer = plain.getpeername()
         if ip_address(peer[0]) != address or peer[1] != port:

@@ -32,7 +32,7 @@ EXAMPLES = """\
 examples:
   a shell on a router, nothing to set up before:
     ssh -o ProxyCommand='fleetgate connect --stdio %n:%p' root@1100000001
-  the same for every `ssh NAME.fleet`, and for scp, sftp and rsync, in ~/.ssh/config:
+  the same for every `ssh root@1100000001`, and for scp, sftp and rsync, in ~/.ssh/config:
     Host 11????????
       ProxyCommand fleetgate connect --stdio %n:%p
   copy a file to it:

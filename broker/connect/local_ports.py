@@ -14,6 +14,7 @@ from wire.stream import Stream
 
 LINK_WAIT_S_MAX = 15.0  # so long a new connection waits for the link
 WAITING_MAX = 256
+UNSENT_BYTES_MAX = 64 * 1024
 _LINGER_NONE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 _ORDINARY = frozenset({"reset"})  # the target's own doing
 
@@ -42,18 +43,24 @@ class LocalSocket(Splice, asyncio.BufferedProtocol):
     def __init__(self, stream: Stream, buffer: memoryview, on_refusal: Refusal) -> None:
         super().__init__(stream, buffer)
         self._on_refusal = on_refusal
-        self._accepted: asyncio.Transport | None = None
 
     def attach(self, transport: SocketTransport) -> None:
-        """The accepted socket, which must not seem to end well when the stream did not."""
+        """The accepted socket."""
         assert isinstance(transport, asyncio.Transport)
-        self._accepted = transport
+        accepted = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Who stops reading shall hold a window, not megabytes of the kernel's memory.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
         super().attach(transport)
+
+    def cut(self, transport: SocketTransport) -> None:
+        """It must not seem to end well when the stream did not."""
+        assert isinstance(transport, asyncio.Transport)
+        _resetting(transport)
+        super().cut(transport)
 
     def stream_ended(self, reason: str) -> None:
         """The stream is gone; unusual reasons are told to the person."""
-        if self._accepted is not None:
-            _resetting(self._accepted)
         super().stream_ended(reason)
         if reason not in _ORDINARY:
             self._on_refusal(reason)

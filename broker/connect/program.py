@@ -64,11 +64,11 @@ class Program:
                 code = work.result() if work.done() else EXIT_DONE
                 work.cancel()
                 stopped.cancel()
-            return code
         finally:
-            # Not part of the work, which the signal may cancel just when it ends by itself: ssh
-            # closes its pipes and sends SIGHUP in the same moment.
+            # Not inside the work: ssh ends our input and signals at once, and a signal that comes
+            # while sessions are being closed must not leave them open.
             await self._close_sessions()
+        return code
 
     async def _work(self, tasks: asyncio.TaskGroup) -> int:
         keepers: list[asyncio.Task[None]] = []

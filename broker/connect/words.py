@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from wire.endings import Ended
+
 CHARS_MAX = 500
 
 # After a refusal of the API; its own words come first.
@@ -23,25 +25,25 @@ _API_ADVICE = {
 }
 
 # Why a session is over.
-_OVER = {
-    "closed": "somebody closed it",
-    "expired": "its time is over; --minutes gives more, up to 720",
-    "idle_streams": "nothing was connected for a while",
-    "idle_bytes": "nothing moved for a while",
-    "unregistered": "the device is not registered any more",
-    "service_unpaid": "the device's service is not active; activate or extend it",
-    "company_suspended": "the company is suspended; ask the company above it",
-    "right_lost": "you may not reach this any more; ask an administrator",
-    "moved": "the device belongs to another company now",
-    "released": "another device took the serial over",
-    "control_link_lost": "the relay heard nothing of the gateway for five minutes",
-    "over": "the relay ended it",
+_OVER: Mapping[str, str] = {
+    Ended.CLOSED: "somebody closed it",
+    Ended.EXPIRED: "its time is over; --minutes gives more, up to 720",
+    Ended.IDLE_STREAMS: "nothing was connected for a while",
+    Ended.IDLE_BYTES: "nothing moved for a while",
+    Ended.UNREGISTERED: "the device is not registered any more",
+    Ended.SERVICE_UNPAID: "the device's service is not active; activate or extend it",
+    Ended.COMPANY_SUSPENDED: "the company is suspended; ask the company above it",
+    Ended.RIGHT_LOST: "you may not reach this any more; ask an administrator",
+    Ended.MOVED: "the device belongs to another company now",
+    Ended.RELEASED: "another device took the serial over",
+    Ended.CONTROL_LINK_LOST: "the relay heard nothing of the gateway for five minutes",
+    Ended.OVER: "the relay ended it",
 }
 
 # Why a connection did not come about.
 _REFUSED = {
     "not_allowed": "the target is not on the router's list; add it to the agent's allow-list on "
-    "the router",
+    "the router (`allow` in fleetgate-agent.toml), and start the agent again",
     "refused": "the target refused the connection: nothing listens on this port",
     "timed_out": "the target does not answer: it is off, or drops packets",
     "unreachable": "the router cannot reach the target's address; check the address and the cable",

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     set_up_logging(format_=configuration.log_format, level=configuration.log_level)
     _allow_many_sockets()
+    sys.unraisablehook = log_unraisable
     # A buffer of this size belongs to each connection from its handshake on: with asyncio's own
     # 256 KiB the half-open ones that the door admits would hold more than 1 GiB.
     SSLProtocol.max_size = TLS_READ_BYTES
@@ -63,6 +64,17 @@ def _test_clock(configuration: RelayConfiguration) -> Path | None:
     if not configuration.on_loopback:
         raise ConfigurationError("FLEETGATE_TEST_CLOCK is only for a relay on loopback")
     return Path(name)
+
+
+def log_unraisable(found: "sys.UnraisableHookArgs") -> None:
+    """Logs what had nobody to be raised to, instead of Python's own lines on standard error.
+
+    A handshake that asks for a name of other bytes than letters ends here, and anybody can send it.
+    """
+    if isinstance(found.exc_value, UnicodeDecodeError):
+        log.debug("a handshake asked for a name that is none")
+    else:
+        log.error("ignored object=%r", found.object, exc_info=found.exc_value)
 
 
 def _allow_many_sockets() -> None:

@@ -149,15 +149,18 @@ class Control:
             return
         reports, before = self._reports, self._reports.applied
         for number, session, reason in sorted(lease.revoked):
-            if number > reports.applied:
+            # One below the newest is applied too: ending is final, and twice is not too often.
+            if not self._sessions.over(session):
                 log.info("session revoked session=%s reason=%s", session, reason)
                 self._sessions.revoke(session, reason if _WORD.fullmatch(reason) else "over")
-                reports.applied = number
+            reports.applied = max(reports.applied, number)
         if not lease.revoked:
             # None is left to say: the others are older than this relay, or than a day.
             reports.applied = max(reports.applied, lease.newest)
         self._sessions.taken(lease.taken)
-        self._sessions.take_notes(lease.notes)
+        # Codes go to pages and links, which know words only.
+        notes = (note for note in lease.notes if _WORD.fullmatch(note.hop + note.code))
+        self._sessions.take_notes(tuple(notes))
         self._lease.renew()
         if reports.applied != before:
             self.stir()

@@ -136,6 +136,11 @@ class Door:
             # The transport has closed the socket.
             log.debug("no handshake address=%s error=%s", arrival.address, error)
             arrival.done()
+        except Exception:  # one connection must not end the relay
+            log.exception("a connection failed address=%s", arrival.address)
+            arrival.drop()
+            if not arrival.has_transport:
+                sock.close()
 
     def protocol(
         self, transport: asyncio.Transport, address: str, admitted: Callable[[], None]
@@ -163,6 +168,11 @@ class Arrival:
         self._transport: asyncio.Transport | None = None
         self._over = False
         self.address = address
+
+    @property
+    def has_transport(self) -> bool:
+        """Whether the handshake was done."""
+        return self._transport is not None
 
     def start(self) -> None:
         """Waits for the first byte."""

@@ -1,6 +1,6 @@
 """What happened in sessions, kept until the gateway says that it has stored it."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 
@@ -8,6 +8,7 @@ from broker.relay.clock import Clock
 from wire.relay_control import Happening
 
 KEPT_MAX = 2_000
+OF_ONE_MAX = 100  # of one session: a device that comes and goes must not push out the others'
 SAME_S = 5.0  # the same thing in the same session is said once in so long
 
 
@@ -16,7 +17,8 @@ class Happenings:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._kept: deque[Happening] = deque(maxlen=KEPT_MAX)
+        self._kept: deque[Happening] = deque()
+        self._of_one: Counter[str] = Counter()
         self._said_s: dict[tuple[str, str, str], float] = {}
         self.newest = 0
         self.stir: Callable[[], None] = _nobody
@@ -30,16 +32,27 @@ class Happenings:
             if len(self._said_s) >= KEPT_MAX:
                 self._said_s.clear()
             self._said_s[key] = now_s
+        if self._of_one[session] >= OF_ONE_MAX and what != "ended":
+            return self.newest
+        if len(self._kept) == KEPT_MAX:
+            self._drop_oldest()
         self.newest += 1
         wall_ms = self._clock.wall_ms()
         self._kept.append(Happening(self.newest, session, what, detail[:200], wall_ms))
+        self._of_one[session] += 1
         self.stir()
         return self.newest
 
     def taken(self, number: int) -> None:
         """The gateway has stored all up to this number."""
         while self._kept and self._kept[0].number <= number:
-            self._kept.popleft()
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        session = self._kept.popleft().session
+        self._of_one[session] -= 1
+        if not self._of_one[session]:
+            del self._of_one[session]
 
     def waiting(self, most: int) -> tuple[Happening, ...]:
         """The oldest that are not taken yet."""

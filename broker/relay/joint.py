@@ -31,6 +31,11 @@ class Joint:
     def join(self, stream: Stream) -> None:
         """The device's stream is open; its user is `device` already."""
         self.device.stream = stream
+        visitor = self.visitor.stream
+        if visitor is not None and not visitor.ended:
+            # What is counted for this stream goes on while its bytes wait for the visitor, who may
+            # never read them: the device's side is over long before.
+            visitor.released, stream.released = stream.released, None
         self.visitor.forward_early()
         if self.visitor.over:
             stream.reset("reset")

@@ -19,6 +19,7 @@ class Limits(NamedTuple):
     sessions: int = 10_000
     browsers_per_session: int = 64
     guests_per_session: int = 512
+    links_per_session: int = 32  # of visitors
     opens_per_s: float = OPENS_PER_S  # that one visitor's link may open
 
 

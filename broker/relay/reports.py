@@ -1,16 +1,11 @@
 """What the relay reports of itself: states that fit into one MQTT packet."""
 
-import json
-from typing import TypeVar
-
 from broker.relay.sessions import Sessions
-from wire.relay_control import HAPPENINGS_MAX, USAGES_MAX, Happening, State, Usage, encode
+from wire.relay_control import HAPPENINGS_MAX, USAGES_MAX, State, Usage, as_many, encode
 
 # The MQTT server ends the connection of whoever sends more than 16,384 bytes; the topic is in it.
 STATE_BYTES_MAX = 16_384 - 256
 HAPPENINGS_BYTES_MAX = STATE_BYTES_MAX // 2  # counts must go on too
-
-Row = TypeVar("Row", Usage, Happening)
 
 
 class Reports:
@@ -35,10 +30,9 @@ class Reports:
             sessions.memory_bytes(),
         )
         room = STATE_BYTES_MAX - len(encode(state))
-        happened = _as_many(
-            sessions.happenings.waiting(HAPPENINGS_MAX), min(room, HAPPENINGS_BYTES_MAX)
-        )
-        room -= sum(map(_size, happened))
+        most = min(room, HAPPENINGS_BYTES_MAX)
+        happened, left = as_many(sessions.happenings.waiting(HAPPENINGS_MAX), most)
+        room -= most - left
         said = self._in_turn(usages, room)
         return encode(state._replace(usage=said, happened=happened))
 
@@ -50,7 +44,7 @@ class Reports:
             for session, sent in self._sent.items()
             if session in by_id and by_id[session] == sent
         ]
-        said = _as_many((*changed, *unchanged)[:USAGES_MAX], room)
+        said, _ = as_many((*changed, *unchanged)[:USAGES_MAX], room)
         self.more = len(said) < len(changed)
         sent = {session: usage for session, usage in self._sent.items() if session in by_id}
         for usage in said:
@@ -58,16 +52,3 @@ class Reports:
             sent[usage.session] = usage
         self._sent = sent
         return said
-
-
-def _as_many(rows: tuple[Row, ...], room: int) -> tuple[Row, ...]:
-    for count, row in enumerate(rows):
-        room -= _size(row)
-        if room < 0:
-            return rows[:count]
-    return rows
-
-
-def _size(row: Usage | Happening) -> int:
-    """As `encode` writes it, with the comma."""
-    return len(json.dumps(row, separators=(",", ":"))) + 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from wire.link import Link
 from wire.relay_control import Note, Usage
 from wire.stream import Stream, User
 from wire.tickets import Claims
+
+log = logging.getLogger(__name__)
 
 LINK_WAIT_S = 15.0  # a visitor waits so long for the device's link
 COOKIE_BYTES = 32
@@ -197,6 +200,8 @@ class Session:
 
     def admit_link(self, link: Guest) -> None:
         """A visitor's link was accepted by its ticket. Raises `StreamRefused`."""
+        if len(self._links) >= self._shared.limits.links_per_session:
+            raise StreamRefused("busy")
         self.attach(link)
         self._links.add(link)
         self._shared.happenings.add(self.id, "visitor", "connect")
@@ -269,10 +274,11 @@ class Session:
     def let_go(self, reason: str) -> None:
         """Says goodbye to all, and takes nobody in any more."""
         self.over = reason
+        # One guest's mistake must cost neither the others nor the relay, whose task this mostly is.
         if self.link is not None:
-            self.link.bye(reason)
+            _safely(self.link.bye, reason)
         for guest in list(self._guests):
-            guest.session_ended(reason)
+            _safely(guest.session_ended, reason)
         self._guests.clear()
         self._links.clear()
         self._browsers.clear()
@@ -303,11 +309,18 @@ class _Watched:
     def stream_ended(self, reason: str) -> None:
         if reason in REFUSALS and self.stream is not None and not self.stream.arrived:
             self._refused(reason)
-        self._user.stream_ended(reason)
+        _safely(self._user.stream_ended, reason)
 
 
 def _of_note(note: Note) -> StreamRefused:
     return StreamRefused(note.code, note.hop, since_ms=note.at_ms)
+
+
+def _safely(call: Callable[[str], None], reason: str) -> None:
+    try:
+        call(reason)
+    except Exception:  # whatever it is, it is logged
+        log.exception("a guest failed at its end reason=%s", reason)
 
 
 def _hashed(cookie: str) -> bytes:

@@ -1,5 +1,6 @@
 """All sessions of a relay, and those that are over."""
 
+import logging
 from collections import OrderedDict, deque
 
 from broker.relay.clock import Clock
@@ -13,6 +14,8 @@ from wire.relay_control import Note, Usage
 from wire.tickets import Claims
 
 __all__ = ["Guest", "Session", "Sessions"]
+
+log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 1.0
 OVER_S = 24 * 3600
@@ -118,9 +121,12 @@ class Sessions:
         if self._lease.lost:
             self.end_all("control_link_lost")
         for session in self.all():
-            reason = session.due()
-            if reason:
-                session.end(reason)
+            try:
+                reason = session.due()
+                if reason:
+                    session.end(reason)
+            except Exception:  # one session's mistake must not cost the others
+                log.exception("a session failed session=%s", session.id)
         now_s = self._clock.now_s()
         while self._over and next(iter(self._over.values()))[1] <= now_s - OVER_S:
             self._over.popitem(last=False)

@@ -200,6 +200,8 @@ class StreamTransport(asyncio.Transport):
         if not self._closing:
             self._closing = True
             self._held.clear()
+            if self._stream is not None:
+                self._stream.discard()
             # As asyncio's own transports do: never inside a call of the protocol.
             self._loop.call_soon(self._call, "connection_lost", exc)
 

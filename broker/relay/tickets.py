@@ -22,6 +22,8 @@ from wire.tickets import (
 )
 
 USED_MAX = 100_000  # at 1,500 tickets a second; then nobody is admitted until some are forgotten
+# No ticket admits anybody for longer than this after its use.
+USED_S = REDEEM_S + 1 + 3 * LEEWAY_S
 _REQUIRED = ("exp", "iat", "jti", "sid")
 
 
@@ -50,7 +52,7 @@ class TicketDesk:
         self._check = check
         self._refused = refused
         self._used: set[str] = set()
-        self._forget: deque[tuple[int, str]] = deque()  # until when (ms), jti
+        self._forget: deque[tuple[int, float, str]] = deque()  # until when (ms and s), jti
 
     def admit(
         self,
@@ -74,7 +76,9 @@ class TicketDesk:
                 self._refused(claims.session, error.code)
             raise
         self._used.add(claims.jti)
-        self._forget.append((claims.expires_ms + 2 * LEEWAY_S * 1000, claims.jti))
+        # By both clocks: the wall clock may leap forward, and back again when it is corrected.
+        until_s = self._clock.now_s() + USED_S
+        self._forget.append((claims.expires_ms + 2 * LEEWAY_S * 1000, until_s, claims.jti))
         return claims
 
     def _verified(self, token: str) -> Claims:
@@ -134,8 +138,9 @@ class TicketDesk:
             raise TicketRefused("busy")
 
     def _forget_old(self, now_ms: int) -> None:
-        while self._forget and self._forget[0][0] <= now_ms:
-            self._used.discard(self._forget.popleft()[1])
+        now_s = self._clock.now_s()
+        while self._forget and self._forget[0][0] <= now_ms and self._forget[0][1] <= now_s:
+            self._used.discard(self._forget.popleft()[2])
 
 
 def _kid(header: Mapping[str, Any]) -> str:

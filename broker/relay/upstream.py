@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientError
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
+from broker.relay.answers import INTERIM_MAX, AnswerReader
 from broker.relay.errors import StreamRefused
 from broker.relay.stream_transport import StreamLost, StreamTransport
 from wire.stream import Stream, User
@@ -53,7 +53,7 @@ def device_tls_context() -> ssl.SSLContext:
 class Connection:
     """One connection, lent to one request at a time."""
 
-    def __init__(self, protocol: ResponseHandler, stream: StreamTransport, *, used: bool) -> None:
+    def __init__(self, protocol: AnswerReader, stream: StreamTransport, *, used: bool) -> None:
         self.protocol = protocol
         self.stream = stream
         self.visitor: asyncio.Transport | None = None  # gets an answer from it just now
@@ -61,6 +61,7 @@ class Connection:
 
     def expect(self, method: str) -> None:
         """The next answer is to this method."""
+        self.protocol.asked()
         self.protocol.set_response_params(
             skip_payload=method == "HEAD",
             read_until_eof=True,
@@ -88,10 +89,14 @@ class Connection:
         """
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                while True:
+                for _ in range(INTERIM_MAX + 1):
                     message, body = await self.protocol.read()
-                    if message.code == 101 or not 100 <= message.code < 200:
+                    if message.code == 101 or message.code >= 200:
+                        self.protocol.answered()
                         return message, body
+                    if message.code < 100:
+                        break
+                raise StreamRefused("bad_answer")
         except TimeoutError as error:
             raise StreamRefused("timed_out") from error
         except HttpProcessingError as error:
@@ -184,6 +189,7 @@ class Upstream:
             connection.abort()
             return
         connection.used = True
+        protocol.rest()
         self._idle.append((connection, self._loop.time()))
         if len(self._idle) > IDLE_MAX:
             self._idle.popleft()[0].protocol.close()
@@ -232,7 +238,7 @@ class Upstream:
             self._sweep = self._loop.call_later(left_s, self._close_idle)
 
     async def _new(self) -> Connection:
-        protocol = ResponseHandler(self._loop)
+        protocol = AnswerReader(self._loop)
         stream = StreamTransport(self._loop, protocol)
         try:
             stream.attach(await self._open_stream(stream))
@@ -244,7 +250,7 @@ class Upstream:
         return Connection(protocol, stream, used=False)
 
     async def _start_tls(
-        self, protocol: ResponseHandler, stream: StreamTransport, tls: ssl.SSLContext
+        self, protocol: AnswerReader, stream: StreamTransport, tls: ssl.SSLContext
     ) -> None:
         try:
             transport = await self._loop.start_tls(

@@ -21,7 +21,8 @@ from wire.stream import Stream
 from wire.tickets import Party, Way
 
 HELLO_S = 10.0
-MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+MESSAGE_BYTES_MAX = 512 * 1024
+SLICE_BYTES = 64 * 1024  # taken at once; then others get their turn
 QUEUE_BYTES_HIGH = 128 * 1024
 QUEUE_BYTES_LOW = 32 * 1024
 CLOSE_S = 5.0
@@ -230,11 +231,17 @@ class VisitorLink:
         while not self._link.ended:
             message = await self._socket.receive()
             if message.type is WSMsgType.BINARY:
-                self._link.receive(message.data)
+                await self._take(message.data)
             elif message.type is WSMsgType.CLOSE:
                 self._link.bye("visitor_left")
             else:
                 self._link.lost()  # broken, or no link at all
+
+    async def _take(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            self._link.receive(data[start : start + SLICE_BYTES])
 
     def _ended(self, reason: str) -> None:
         self.reason = reason

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from broker.relay import web_cookies, web_isolation, web_pages
+from broker.relay.arrivals import address_key
 from broker.relay.door import WebFactory
 from broker.relay.errors import StreamRefused
 from broker.relay.relay import Relay
@@ -67,10 +68,11 @@ class WebDoor:
 
     def __call__(self, address: str, admitted: Callable[[], None]) -> asyncio.BaseProtocol:
         if not self._settings.behind_proxy:
-            count = self._addresses.get(address, 0)
+            key = address_key(address)
+            count = self._addresses.get(key, 0)
             if count >= CONNECTIONS_PER_ADDRESS_MAX:
                 return _Full(admitted)
-            self._addresses[address] = count + 1
+            self._addresses[key] = count + 1
         return _Counted(self._server, self._loop, address, admitted, self._gone)
 
     async def close(self) -> None:
@@ -80,11 +82,12 @@ class WebDoor:
     def _gone(self, address: str) -> None:
         if self._settings.behind_proxy:
             return
-        left = self._addresses[address] - 1
+        key = address_key(address)
+        left = self._addresses[key] - 1
         if left:
-            self._addresses[address] = left
+            self._addresses[key] = left
         else:
-            del self._addresses[address]
+            del self._addresses[key]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -51,7 +51,9 @@ class Handover:
         """Asks the gateway for a ticket, bound to this browser by a cookie."""
         state = secrets.token_urlsafe(STATE_BYTES)
         path = request.raw_path
-        if len(path) <= PATH_CHARS_MAX and path.isascii() and path != "/":
+        # Browsers read `//host` and `/\host` as another host's address.
+        own = path.isascii() and path[1:2] not in ("", "/", "\\")
+        if own and len(path) <= PATH_CHARS_MAX:
             self._wanted[_hash(state)] = (path, self._clock())
         self._forget_old()
         query = urlencode({"host": host.label, "state": state})

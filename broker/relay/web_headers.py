@@ -31,7 +31,7 @@ _ABSOLUTE = re.compile(
 )
 _LINE_END = re.compile(rb"[\r\n\x00]")
 _REFRESH = re.compile(
-    rb"(\s*[0-9.]*\s*[;,]\s*(?:url\s*=\s*)?['\"]?)(.*)", re.IGNORECASE | re.DOTALL
+    rb"(\s*+[0-9.]*+\s*+[;,]\s*+(?:url\s*+=\s*+)?['\"]?)(.*)", re.IGNORECASE | re.DOTALL
 )
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from broker.relay.web_texts import ENDED, HOPS, LABELS, OTHER, TROUBLES, Text
 
 _QUALITY = re.compile(
-    r"\s*([a-z]{1,8}|\*)(?:-[a-z0-9-]+)?\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?))?\s*"
+    r"([a-z]{1,8}|\*)(?:-[a-z0-9-]{1,32})?(?:\s{0,8};\s{0,8}q\s{0,8}=\s{0,8}([01](?:\.\d{0,3})?))?"
 )
 _RANGES_MAX = 16
 INSTANT_MS_MAX = 253_402_300_800_000  # the year 10000: what the gateway says later is no instant
@@ -123,7 +123,7 @@ def language_of(accepted: str) -> int:
     """0 for English, 1 for Spanish: whichever the browser would rather have."""
     best, chosen = 0.0, 0
     for part in accepted.lower().split(",")[:_RANGES_MAX]:
-        found = _QUALITY.fullmatch(part)
+        found = _QUALITY.fullmatch(part.strip())
         if found is None or found[1] not in ("en", "es"):
             continue
         quality = float(found[2]) if found[2] else 1.0

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from wire.endings import Ended
+
 Text = tuple[str, str]  # English, Spanish
 
 
@@ -187,7 +189,7 @@ TROUBLES = {
     ),
     "control_link_lost": Trouble(
         503,
-        "relay",
+        "mqtt",  # the way between the two
         (
             "The relay has lost the gateway, so it opens nothing new.",
             "El servidor de enlace ha perdido la conexión con el servidor y no abre nada nuevo.",
@@ -273,6 +275,7 @@ TROUBLES = {
         _NEW_SESSION,
     ),
 }
+TROUBLES["mqtt_away"] = TROUBLES["control_link_lost"]
 for _code in ("device_signed_out", "device_late"):
     TROUBLES[_code] = Trouble(
         504,
@@ -298,26 +301,27 @@ OTHER = Trouble(
 )
 
 ENDED: dict[str, Text] = {
-    "closed": ("It was closed.", "Se ha cerrado."),
-    "expired": ("Its time is up.", "Se ha acabado su tiempo."),
-    "idle_streams": ("Nobody used it for a while.", "Nadie la ha usado durante un rato."),
-    "idle_bytes": ("Nobody used it for a while.", "Nadie la ha usado durante un rato."),
-    "unregistered": ("The device was unregistered.", "El equipo se ha dado de baja."),
-    "service_unpaid": (
+    Ended.CLOSED: ("It was closed.", "Se ha cerrado."),
+    Ended.EXPIRED: ("Its time is up.", "Se ha acabado su tiempo."),
+    Ended.IDLE_STREAMS: ("Nobody used it for a while.", "Nadie la ha usado durante un rato."),
+    Ended.IDLE_BYTES: ("Nobody used it for a while.", "Nadie la ha usado durante un rato."),
+    Ended.UNREGISTERED: ("The device was unregistered.", "El equipo se ha dado de baja."),
+    Ended.SERVICE_UNPAID: (
         "The device's service is not paid for.",
         "El servicio del equipo no está pagado.",
     ),
-    "company_suspended": ("The company is suspended.", "La empresa está suspendida."),
-    "right_lost": ("The right to it was taken back.", "Se ha retirado el permiso."),
-    "moved": (
+    Ended.COMPANY_SUSPENDED: ("The company is suspended.", "La empresa está suspendida."),
+    Ended.RIGHT_LOST: ("The right to it was taken back.", "Se ha retirado el permiso."),
+    Ended.MOVED: (
         "The device was moved to another company.",
         "El equipo se ha trasladado a otra empresa.",
     ),
-    "released": ("The device was released.", "El equipo se ha liberado."),
-    "control_link_lost": (
+    Ended.RELEASED: ("The device was released.", "El equipo se ha liberado."),
+    Ended.CONTROL_LINK_LOST: (
         "The relay was without its gateway for too long.",
         "El servidor de enlace estuvo demasiado tiempo sin el servidor.",
     ),
+    Ended.OVER: ("The relay ended it.", "La ha terminado el servidor de enlace."),
 }
 HOPS: dict[str, Text] = {
     "person": ("you", "usted"),

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 HOST_KEY_FILE = "ssh_host_ed25519_key"
 AUTHORIZED_KEYS_FILE = "authorized_keys"  # optional: public keys that sign in without password
 FILES_FOLDER = "files"
+TEMPORARY_FOLDER = "tmp"  # every router has it, and people are used to put files there
 CONNECTIONS_MAX = 256
 SIGN_IN_S_MAX = 20.0
 FILE_BYTES_MAX = 1024**3
@@ -27,7 +28,7 @@ _CTRL_C_CODE = 130
 async def listen(folder: Path, facts: RouterFacts) -> Listening:
     """Starts it on a free port; its host key and its files stay in this folder."""
     files = folder / FILES_FOLDER
-    files.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (files / TEMPORARY_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
     key = await asyncio.to_thread(_host_key, folder / HOST_KEY_FILE)
     shell = Shell(facts, files)
     living: set[asyncssh.SSHServerConnection] = set()

@@ -15,7 +15,7 @@ from gateway.api.execution import Prepare, answer_operation, identify
 from gateway.api.health import Health
 from gateway.api.idempotency import Answers
 from gateway.api.inputs import BODY_BYTES_MAX
-from gateway.api.limits import Limits
+from gateway.api.limits import HAND_OVERS, Limits
 from gateway.api.own_host import own_host
 from gateway.api.services import SERVICES, Services, Sleep, services_of
 from gateway.api.status import StatusFacts
@@ -56,6 +56,7 @@ def make_app(
         configuration=configuration,
         answers=Answers(site.master_key),
         limits=Limits(_loop_time),
+        hand_overs=Limits(_loop_time, allowance=HAND_OVERS),
         throttle=Throttle(clock.boot_ms),
         health=health,
         facts=StatusFacts(store, site, telemetry, clock, health),

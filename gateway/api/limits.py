@@ -5,6 +5,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 RATE_PER_S = 200
 BURST = 1_000
@@ -12,6 +13,19 @@ BURST = 1_000
 WAIT_S_MAX = 2.0
 BUCKETS_MAX = 20_000
 NAMES_MAX = 20_000
+
+
+class Allowance(NamedTuple):
+    """So many at once, so many more each second, and how long somebody waits for a turn."""
+
+    burst: int
+    rate_per_s: float
+    wait_s_max: float
+
+
+REQUESTS = Allowance(BURST, RATE_PER_S, WAIT_S_MAX)
+# A browser that brings no cookie back goes in circles, and each round makes a ticket.
+HAND_OVERS = Allowance(30, 0.5, 0.0)
 
 
 @dataclass(slots=True)
@@ -26,12 +40,13 @@ class Bucket:
 class Turn:
     """What the headers say after a request was let in."""
 
+    limit: int
     remaining: int
     reset_s: int
 
     def headers(self) -> dict[str, str]:
         return {
-            "RateLimit-Limit": str(BURST),
+            "RateLimit-Limit": str(self.limit),
             "RateLimit-Remaining": str(self.remaining),
             "RateLimit-Reset": str(self.reset_s),
         }
@@ -52,9 +67,11 @@ class Limits:
         self,
         now_s: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        allowance: Allowance = REQUESTS,
     ) -> None:
         self._now_s = now_s
         self._sleep = sleep
+        self._allowance = allowance
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
         self._names: OrderedDict[bytes, str] = OrderedDict()
 
@@ -76,25 +93,27 @@ class Limits:
 
     async def take(self, whose: str) -> Turn:
         """Waits for one's turn. Raises `TooFast` when that would be too long."""
+        burst, rate_per_s, wait_s_max = self._allowance
         bucket = self._filled(whose)
-        wait_s = max(0.0, (1.0 - bucket.left) / RATE_PER_S)
-        if wait_s > WAIT_S_MAX:
+        wait_s = max(0.0, (1.0 - bucket.left) / rate_per_s)
+        if wait_s > wait_s_max:
             raise TooFast(math.ceil(wait_s))
         bucket.left -= 1.0
         if wait_s:
             await self._sleep(wait_s)
         remaining = max(0, int(bucket.left))
-        return Turn(remaining, math.ceil((BURST - bucket.left) / RATE_PER_S))
+        return Turn(burst, remaining, math.ceil((burst - bucket.left) / rate_per_s))
 
     def _filled(self, whose: str) -> Bucket:
         now_s = self._now_s()
+        burst = float(self._allowance.burst)
         bucket = self._buckets.get(whose)
         if bucket is None:
-            bucket = self._buckets[whose] = Bucket(BURST, now_s)
+            bucket = self._buckets[whose] = Bucket(burst, now_s)
             if len(self._buckets) > BUCKETS_MAX:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(whose)
-        gained = max(0.0, now_s - bucket.at_s) * RATE_PER_S
-        bucket.left = min(float(BURST), bucket.left + gained)
+        gained = max(0.0, now_s - bucket.at_s) * self._allowance.rate_per_s
+        bucket.left = min(burst, bucket.left + gained)
         bucket.at_s = now_s
         return bucket

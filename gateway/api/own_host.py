@@ -14,7 +14,7 @@ from gateway.api import problems
 from gateway.api.callers import came_by_admin_socket
 from gateway.api.envelope import request_id
 from gateway.api.services import services_of
-from gateway.command.domains import host_of, is_below
+from gateway.domain.host_names import host_of, is_below
 from gateway.domain.refusals import Code
 
 # For programs that watch, with nobody's cookie in it.

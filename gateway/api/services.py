@@ -31,6 +31,7 @@ class Services:
     configuration: GatewayConfiguration
     answers: Answers
     limits: Limits
+    hand_overs: Limits
     throttle: Throttle
     health: Health
     facts: StatusFacts

@@ -44,7 +44,8 @@ application = typer.Typer(
 NEXT = {
     Code.SIGNED_OUT: "Give a valid token with --token or FLEETGATE_TOKEN.",
     Code.FORBIDDEN: "Ask an administrator of the company, or an operator.",
-    Code.NOT_FOUND: "See what there is: `fleetgate admin companies list`, `… devices list`.",
+    Code.NOT_FOUND: "See what there is: `fleetgate admin companies list`, `… devices list`, "
+    "`… sessions list`.",
     Code.CREDITS_INSUFFICIENT: "Grant some: `fleetgate admin credits grant --company-id …`.",
     Code.IDEMPOTENCY_CONFLICT: "Take another --idempotency-key for another request.",
     Code.SERVICE_UNPAID: "Activate or extend it: `fleetgate admin devices activate SERIAL …`.",
@@ -203,8 +204,12 @@ def _typed(hint: Any, text: str) -> Any:
         if not isinstance(decoded, str):
             msgspec.convert(decoded, hint, strict=True)
             return decoded
-    except (ValueError, msgspec.ValidationError):
-        pass  # then it is meant as it stands
+    except msgspec.ValidationError:
+        # A number out of its range is told as such; where texts fit, it is meant as it stands.
+        parts = (hint, *get_args(hint))
+        return decoded if int in parts and str not in parts else text
+    except ValueError:
+        pass  # not JSON: it is meant as it stands
     return text
 
 

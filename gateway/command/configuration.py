@@ -11,7 +11,6 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from gateway.atomic_file import write_atomically
-from gateway.command.domains import common_domain, is_address, is_domain
 from gateway.command.sections import (
     DatabaseSection,
     DataSection,
@@ -25,6 +24,7 @@ from gateway.command.sections import (
     is_loopback,
     reachable,
 )
+from gateway.domain.host_names import common_domain, is_address, is_domain
 
 __all__ = [
     "ConfigurationError",

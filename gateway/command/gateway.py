@@ -22,7 +22,12 @@ from gateway.api.devices_listener import make_devices_app
 from gateway.api.serving import devices_tls, serve_devices, serve_people
 from gateway.atomic_file import write_atomically
 from gateway.clock import Clock, test_clock_file
-from gateway.command.configuration import ConfigurationError, GatewayConfiguration, load
+from gateway.command.configuration import (
+    ConfigurationError,
+    GatewayConfiguration,
+    load,
+    reachable,
+)
 from gateway.command.data_directory import DataDirectoryError, MqttLogins, read_mqtt_logins
 from gateway.command.first_start import ensure_operator
 from gateway.command.ledger_check import check_ledger_forever
@@ -178,7 +183,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     clock_ms = await store.read(lambda tx: presence.load_clock(tx, configuration.mqtt.node))
     heard_at_ms = await store.read(lambda tx: presence.load_probe_at(tx, configuration.mqtt.node))
     node_ = Node(
-        _node_settings(configuration, passwords, keys),
+        node_settings(configuration, passwords, keys),
         store,
         clock,
         telemetry,
@@ -274,14 +279,15 @@ def _database_path(configuration: GatewayConfiguration) -> Path:
     return configuration.data.directory / "fleetgate.db"
 
 
-def _node_settings(
+def node_settings(
     configuration: GatewayConfiguration, passwords: MqttLogins, keys: KeyFiles
 ) -> NodeSettings:
+    """How this gateway reaches its MQTT server, as the gateway and as the probe."""
     mqtt = configuration.mqtt
     socket = mqtt.directory / mqtt.socket_name
     listeners = (
         UnixListener(socket),
-        TlsListener(mqtt.host, mqtt.port, keys.ca_certificate),
+        TlsListener(reachable(mqtt.host), mqtt.port, keys.ca_certificate),
     )
     return NodeSettings(
         mqtt.node,

@@ -15,6 +15,12 @@ COLUMNS = {
     "companies": "id name parent_id plan use_parent_credits suspended.reason created_at",
     "ledger": "at kind days serial sentence",
     "members": "id person_id email name role",
+    "sessions": "id serial target protocol state person expires_at ended_because bytes_in "
+    "bytes_out",
+    "audit": "at verb actor owner serial detail.protocol detail.target detail.reason "
+    "detail.ended_because subject",
+    "hops": "hop state code at detail advice",
+    "others": "person protocol since",
 }
 
 
@@ -33,9 +39,21 @@ def print_answer(noun: str, content: Any) -> None:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
-        for name, value in _flat(content).items():
-            table.add_row(_cell(name), _cell(value))
+        things = _flat(content)
+        beneath = {name: value for name, value in things.items() if _are_things(value)}
+        for name, value in things.items():
+            if name not in beneath:
+                table.add_row(_cell(name), _cell(value))
         console.print(table)
+        for name, value in beneath.items():
+            console.print()
+            console.print(_cell(name), style="dim")
+            _print_items(console, name, value)
+
+
+def _are_things(value: Any) -> bool:
+    """Whether a list needs a table of its own."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _print_items(console: Console, noun: str, items: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.domain.instants import SECOND_MS
 from gateway.domain.presence import Presence
-from gateway.domain.sessions import Ended
+from wire.endings import Ended
 from wire.session_commands import LinkState
 
 ANSWER_MS = 10 * SECOND_MS  # an agent that is there answers a command sooner
@@ -68,6 +68,7 @@ class Facts(NamedTuple):
     link_state: str  # the agent's word
     link_error: str
     link_at: int | None
+    mqtt_seen_at: int | None  # when something last came back through the MQTT server
     relay_epoch: bool  # the relay was heard since it is known
     relay_seen_at: int | None
     linked: bool  # the relay's word
@@ -77,7 +78,10 @@ class Facts(NamedTuple):
     used_at: int | None
 
 
-_OF_PERSON = frozenset({Ended.CLOSED, Ended.RIGHT_LOST})
+# Nothing is broken after most of these: whoever needs the session opens another.
+_OF_PERSON = frozenset(
+    {Ended.CLOSED, Ended.EXPIRED, Ended.IDLE_STREAMS, Ended.IDLE_BYTES, Ended.RIGHT_LOST}
+)
 # What an outcome `unknown` of a command is called by, where its device was not there.
 _NOT_THERE = frozenset({"signed_out", "connection_lost", "expired"})
 # What an agent says when it does not take the command, and how that is called here.
@@ -87,6 +91,18 @@ _OF_AGENT = {"busy": "busy", "unknown_verb": "agent_too_old", "no_tls": "agent_n
 def relay_away(seen_at: int | None, now_ms: int) -> bool:
     """Whether a relay has been silent for too long."""
     return seen_at is None or seen_at < now_ms - RELAY_SEEN_MS
+
+
+def mqtt_away(facts: Facts) -> bool:
+    """Whether the gateway hears nothing through the MQTT server.
+
+    Its own messages count, and those of the relay: after a silence the former are stored late.
+    """
+    return (
+        facts.mqtt_seen_at is not None
+        and relay_away(facts.mqtt_seen_at, facts.now_ms)
+        and relay_away(facts.relay_seen_at, facts.now_ms)
+    )
 
 
 def diagnose(facts: Facts) -> tuple[Found, ...]:
@@ -147,6 +163,10 @@ def _gateway(facts: Facts) -> Found:
 
 
 def _mqtt(facts: Facts) -> Found:
+    if mqtt_away(facts):
+        # A link that is up does not need it, but whoever opens a stream needs the relay's lease.
+        seen_at = max(facts.mqtt_seen_at or 0, facts.relay_seen_at or 0)
+        return Found(Hop.MQTT, HopState.FAILED, "mqtt_away", seen_at)
     code = ""
     if facts.presence in (Presence.OFFLINE, Presence.NEVER):
         code = "device_offline"
@@ -232,6 +252,8 @@ def _dialling(facts: Facts, answered_at: int) -> Found:
 
 
 def _relay(facts: Facts) -> Found:
+    if mqtt_away(facts):
+        return Found(Hop.RELAY, HopState.UNKNOWN, "", facts.relay_seen_at)
     if not facts.relay_epoch or relay_away(facts.relay_seen_at, facts.now_ms):
         return Found(Hop.RELAY, HopState.FAILED, "relay_away", facts.relay_seen_at)
     if facts.linked:
@@ -265,6 +287,8 @@ _TEXTS = {
     Ended.CONTROL_LINK_LOST: "The relay heard nothing of the gateway for five minutes. "
     "See that both work and reach the MQTT server, then open a new session.",
     Ended.OVER: "The relay ended the session. Open a new one.",
+    "mqtt_away": "The gateway hears nothing through the MQTT server. See that it runs and that the "
+    "gateway reaches it; what is open goes on for five minutes.",
     "device_offline": "The device is offline. Check its power and its mobile connection; "
     "it is told of the session when it comes back.",
     "device_signed_out": "The device is not connected to the MQTT server just now; "
@@ -279,7 +303,7 @@ _TEXTS = {
     "agent_too_old": "The device's agent does not know sessions. Update it.",
     "agent_not_joined": "The device's agent has no certificate of the server's. Join it again.",
     "not_allowed": "The target is not on the router's list. Add it to the agent's allow-list on "
-    "the router.",
+    "the router (`allow` in fleetgate-agent.toml), and start the agent again.",
     "busy": "The router has as many sessions or connections open as it takes. Close some.",
     "dialling": "The router is connecting to the relay. Wait a moment.",
     "dial_failed": "The router cannot connect to the relay. See that its network lets it reach "

@@ -56,6 +56,18 @@ class Principal:
 
 ANONYMOUS = Principal("anonymous")
 GATEWAY = Principal("gateway", internal=True)
+_OF_USER = "user:"
+
+
+def name_of_user(user_id: int) -> str:
+    """The name of a user's principal."""
+    return f"{_OF_USER}{user_id}"
+
+
+def user_of(name: str) -> int | None:
+    """The user whose principal has this name; None if it is nobody's."""
+    number = name.removeprefix(_OF_USER)
+    return int(number) if number != name and number.isdecimal() else None
 
 
 def authorize(principal: Principal, right: Right, company_path: Collection[int] = ()) -> bool:

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+from gateway.domain.instants import DAY_MS
+from wire.endings import Ended
+
 MINUTES_DEFAULT = 60
 MINUTES_MAX = 720
 REASON_CHARS_MAX = 200
@@ -9,6 +12,9 @@ IDLE_STREAMS_S = 15 * 60  # no open stream for so long ends a session
 IDLE_BYTES_S = 60 * 60  # and so does no byte for so long
 SESSIONS_OF_DEVICE_MAX = 8  # as many as an agent takes
 SESSIONS_OF_PERSON_MAX = 50
+USAGE_KEPT_MS = DAY_MS  # after a session's end; its totals are kept with the session
+SESSION_KEPT_MS = 2 * 365 * DAY_MS  # after its end; the audit stays
+REVOCATION_KEPT_MS = DAY_MS  # no session lives longer, nor does a relay remember for longer
 WEB_PROTOCOLS = frozenset({"http", "https"})
 
 
@@ -18,23 +24,6 @@ class SessionState(StrEnum):
     WAITING = "waiting"
     OPEN = "open"
     ENDED = "ended"
-
-
-class Ended(StrEnum):
-    """Why a session ended."""
-
-    CLOSED = "closed"  # by a person
-    EXPIRED = "expired"
-    IDLE_STREAMS = "idle_streams"
-    IDLE_BYTES = "idle_bytes"
-    UNREGISTERED = "unregistered"
-    SERVICE_UNPAID = "service_unpaid"
-    COMPANY_SUSPENDED = "company_suspended"
-    RIGHT_LOST = "right_lost"
-    MOVED = "moved"  # the device belongs to another company now
-    RELEASED = "released"  # another device took the serial over
-    CONTROL_LINK_LOST = "control_link_lost"  # the relay heard nothing of the gateway
-    OVER = "over"  # the relay ended it for another reason
 
 
 def ended_because(text: str) -> Ended:

@@ -1,12 +1,11 @@
 """Between the relays and the store: takes their states, and sends the leases they live by."""
 
 import asyncio
-import json
 import logging
 import re
 from collections import deque
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -25,9 +24,8 @@ from wire.relay_control import (
     LEASE_LOST_S,
     USAGES_MAX,
     Lease,
-    Note,
-    Revocation,
     State,
+    as_many,
     decode_state,
     encode,
 )
@@ -47,7 +45,6 @@ RETRY_S_MAX = 5.0
 LEASE_BYTES_MAX = PACKET_SIZE_MAX_BYTES - 256
 
 _TOPIC = re.compile(relay_event("(relay-[a-z0-9-]{1,24})"))
-Row = TypeVar("Row", Revocation, Note)
 
 
 class Waiting(NamedTuple):
@@ -97,24 +94,10 @@ def fitted(lease: Lease, turn: int) -> tuple[bytes, bool]:
     if len(payload) <= LEASE_BYTES_MAX:
         return payload, False
     room = LEASE_BYTES_MAX - len(encode(lease._replace(revoked=(), notes=())))
-    revoked = _as_many(lease.revoked, room)
-    room -= sum(map(_size, revoked))
+    revoked, room = as_many(lease.revoked, room)
     start = turn % len(lease.notes) if lease.notes else 0
-    notes = _as_many(lease.notes[start:] + lease.notes[:start], room)
+    notes, _ = as_many(lease.notes[start:] + lease.notes[:start], room)
     return encode(lease._replace(revoked=revoked, notes=notes)), len(revoked) < len(lease.revoked)
-
-
-def _as_many(rows: tuple[Row, ...], room: int) -> tuple[Row, ...]:
-    for count, row in enumerate(rows):
-        room -= _size(row)
-        if room < 0:
-            return rows[:count]
-    return rows
-
-
-def _size(row: Revocation | Note) -> int:
-    """As `encode` writes it, with the comma."""
-    return len(json.dumps(row, separators=(",", ":"))) + 1
 
 
 class RelayDesk:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Select,
     and_,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -18,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.instants import DAY_MS, MINUTE_MS
 from gateway.domain.registering import HASH_KEPT_MS
+from gateway.domain.sessions import REVOCATION_KEPT_MS, SESSION_KEPT_MS, USAGE_KEPT_MS
 from gateway.storage.schema import (
     api_token,
     device,
@@ -29,6 +31,9 @@ from gateway.storage.schema import (
     mqtt_login,
     outage,
     outbox,
+    revocation,
+    session,
+    session_usage,
     sign_in,
 )
 from gateway.storage.transaction import Transaction
@@ -117,6 +122,9 @@ def clean(tx: Transaction) -> int:
         (join_code, or_(join_code.c.expires_at < now_ms, join_code.c.uses_left == 0)),
         (mqtt_login, and_(mqtt_login.c.hash.is_(None), _not_newest())),
         (enrolment, enrolment.c.device_id.in_(_long_dormant(now_ms))),
+        (revocation, revocation.c.at < now_ms - REVOCATION_KEPT_MS),
+        (session_usage, _of_ended(now_ms - USAGE_KEPT_MS)),
+        (session, _ended_before(now_ms - SESSION_KEPT_MS)),
     ):
         key = tuple(table.primary_key)
         some = select(*key).where(over).limit(ROWS_AT_ONCE)
@@ -129,6 +137,18 @@ def clean(tx: Transaction) -> int:
 def _not_newest() -> ColumnElement[bool]:
     """The newest row carries the version that nodes have to reach."""
     return mqtt_login.c.version < select(func.max(mqtt_login.c.version)).scalar_subquery()
+
+
+def _of_ended(before_ms: int) -> ColumnElement[bool]:
+    """Usage of sessions that ended so long ago; there is none of the many that ended earlier."""
+    return exists().where(
+        session.c.id == session_usage.c.session_id, session.c.ended_at < before_ms
+    )
+
+
+def _ended_before(before_ms: int) -> ColumnElement[bool]:
+    """Who ended before that began before that, which there is an index for."""
+    return and_(session.c.created_at < before_ms, session.c.ended_at < before_ms)
 
 
 def _long_dormant(now_ms: int) -> Select[Any]:

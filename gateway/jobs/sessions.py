@@ -19,11 +19,11 @@ from sqlalchemy import (
 from gateway.domain.instants import SECOND_MS
 from gateway.domain.rights import Right, roles_with
 from gateway.domain.service import State
-from gateway.domain.sessions import Ended
 from gateway.operations import telling
 from gateway.operations.session_ends import end_session, record_of
 from gateway.storage.schema import audit, company, company_path, device, membership, session
 from gateway.storage.transaction import Transaction
+from wire.endings import Ended
 
 ENDED_AT_ONCE = 30  # a job's transaction lasts about 20 ms, so that heartbeats do not wait
 SETTLED_AT_ONCE = 60
@@ -32,7 +32,6 @@ ACTOR = "gateway"
 _END_TOLD = (
     select(audit.c.detail)
     .where(
-        audit.c.device_id == bindparam("of_device"),
         audit.c.subject == bindparam("ended"),
         audit.c.verb == "session.ended",
     )
@@ -125,7 +124,7 @@ def settle(tx: Transaction) -> int:
     rows = tx.all(_unsettled(tx.now_ms, SETTLED_AT_ONCE))
     for row in rows:
         counts = {"bytes_out": row.bytes_to_device, "bytes_in": row.bytes_from_device}
-        told = json.loads(tx.scalar(_END_TOLD, {"of_device": row.device_id, "ended": row.id}))
+        told = json.loads(tx.scalar(_END_TOLD, {"ended": row.id}))
         if counts != {name: told[name] for name in counts}:
             because = row.ended_because
             record_of(tx, "session.counted", row, ACTOR, ended_because=because, **counts)

@@ -1,27 +1,32 @@
 """The audit: what people did that others may have to answer for; rows are never changed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import insert, select
 
 from gateway.domain.instants import instant_text
-from gateway.domain.rights import Right
+from gateway.domain.rights import Right, user_of
+from gateway.operations.newest_first import of_companies
 from gateway.operations.registry import Call, Page, company_number, cursor_number, operation
-from gateway.storage.schema import audit, company_path, person
+from gateway.storage.schema import audit, person
 from gateway.storage.transaction import AnyRow, Transaction
 
 
 class Entry(msgspec.Struct):
-    """One thing that was done; `subject` is the id of what it was done to."""
+    """One thing that was done; `subject` is the id of what it was done to.
+
+    `actor` is who did it: of a person `Name (user:7)`, else `gateway`, `relay:relay-1`. `owner` is
+    the person whose session it was done to, if it was one.
+    """
 
     id: str
     at: str
     verb: str
     actor: str
-    person: str | None
+    owner: str | None
     company_id: str | None
     serial: str | None
     subject: str
@@ -49,7 +54,7 @@ def record(
     verb: str,
     *,
     actor: str,
-    person_id: int | None,
+    owner_id: int | None,
     company_id: int,
     device_id: int,
     serial: str,
@@ -62,7 +67,7 @@ def record(
         {
             "at": tx.now_ms,
             "actor": actor,
-            "person_id": person_id,
+            "owner_id": owner_id,
             "verb": verb,
             "company_id": company_id,
             "device_id": device_id,
@@ -81,11 +86,9 @@ def list_audit(call: Call, given: ListAudit) -> Entries:
         number = company_number(given.company, "company")
         call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
         roots = (number,)
-    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
     statement = (
-        select(audit, person.c.name.label("person_name"))
-        .outerjoin(person, person.c.id == audit.c.person_id)
-        .where(audit.c.company_id.in_(below))
+        select(audit)
+        .where(of_companies(call, audit.c.company_id, roots))
         .order_by(audit.c.id.desc())
         .limit(given.limit + 1)
     )
@@ -100,17 +103,26 @@ def list_audit(call: Call, given: ListAudit) -> Entries:
     if before is not None:
         statement = statement.where(audit.c.id < before)
     rows = call.tx.all(statement)
-    items = [_shown(row) for row in rows[: given.limit]]
+    names = _names(call.tx, rows)
+    items = [_shown(row, names) for row in rows[: given.limit]]
     return Entries(items, items[-1].id if len(rows) > given.limit else None)
 
 
-def _shown(row: AnyRow) -> Entry:
+def _names(tx: Transaction, rows: Sequence[AnyRow]) -> dict[int, str]:
+    """Of all persons in these entries."""
+    ids = {row.owner_id for row in rows} | {user_of(row.actor) for row in rows}
+    found = tx.all(select(person.c.id, person.c.name).where(person.c.id.in_(ids - {None})))
+    return {row.id: row.name for row in found}
+
+
+def _shown(row: AnyRow, names: Mapping[int, str]) -> Entry:
+    name = names.get(user_of(row.actor) or 0)
     return Entry(
         str(row.id),
         instant_text(row.at),
         row.verb,
-        row.actor,
-        row.person_name,
+        row.actor if name is None else f"{name} ({row.actor})",
+        names.get(row.owner_id),
         None if row.company_id is None else str(row.company_id),
         row.serial,
         row.subject,

@@ -14,7 +14,6 @@ from sqlalchemy import delete, insert, select, update
 from gateway.domain.instants import DAY_MS, instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import GATEWAY, Right
-from gateway.domain.sessions import Ended
 from gateway.join.sealing import SealBroken, seal, unseal
 from gateway.mqtt_server.passwords import hash_password
 from gateway.operations.companies import company_row
@@ -25,6 +24,7 @@ from gateway.operations.registry import Call, Site, company_number, operation
 from gateway.operations.session_ends import end_sessions_of
 from gateway.storage.schema import device, enrolment, join_code
 from gateway.storage.transaction import AnyRow, Transaction
+from wire.endings import Ended
 from wire.join import CODE_BYTES, JoinAnswer, JoinRequest, JoinString, encode_join_string
 from wire.serials import is_serial
 

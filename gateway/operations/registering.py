@@ -11,7 +11,6 @@ from gateway.domain.refusals import Code, Refused
 from gateway.domain.registering import Known, Outcome, registering
 from gateway.domain.rights import Right
 from gateway.domain.service import NOT_ACTIVATED, SUSPENDED
-from gateway.domain.sessions import Ended
 from gateway.operations.booking import prepaid_account
 from gateway.operations.companies import company_row
 from gateway.operations.devices import (
@@ -41,6 +40,7 @@ from gateway.storage.schema import (
     join_code,
 )
 from gateway.storage.transaction import AnyRow
+from wire.endings import Ended
 from wire.serials import is_serial
 
 INTERVAL_S_DEFAULT = 60

@@ -7,12 +7,13 @@ from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.diagnosis import Found, culprit, diagnose
-from gateway.domain.sessions import Ended, ended_because
+from gateway.domain.sessions import USAGE_KEPT_MS, ended_because
 from gateway.operations import telling
 from gateway.operations.session_ends import end_session, revoke
 from gateway.operations.session_facts import facts_of, rows_where
 from gateway.storage.schema import relay, revocation, session, session_usage
 from gateway.storage.transaction import AnyRow, Signal, Transaction
+from wire.endings import Ended
 from wire.relay_control import (
     NOTES_MAX,
     REVOCATIONS_MAX,
@@ -48,7 +49,6 @@ _CHANGE = update(session).where(session.c.id == bindparam("changed"))
 _LINKED = _CHANGE.where(session.c.linked != bindparam("up")).values(
     linked=bindparam("up"), linked_at=bindparam("at")
 )
-_VISITED = _CHANGE.values(visitor_at=bindparam("at"))
 _REFUSED = _CHANGE.values(refused_reason=bindparam("because"), refused_at=bindparam("at"))
 _TOTALS = {
     total: select(func.sum(session_usage.c[counted]))
@@ -180,9 +180,12 @@ def _take_counts(tx: Transaction, relay_id: str, state: State) -> None:
     changed: dict[str, dict[str, object]] = {}
     used = []
     for usage in state.usage:
-        if usage.session not in sessions:
+        row = sessions.get(usage.session)
+        if row is None:
             _revoke_unknown(tx, relay_id, usage.session)
             continue
+        if row.ended_at is not None and row.ended_at < tx.now_ms - USAGE_KEPT_MS:
+            continue  # what other lives of the relay counted may be gone: its totals stand
         before = stored.get(usage.session, (0, 0))
         counts = max(before[0], usage.to_device), max(before[1], usage.from_device)
         if counts != before:
@@ -234,8 +237,6 @@ def _take_happening(tx: Transaction, relay_id: str, happening: Happening) -> Non
     match happening.what:
         case "link_up" | "link_lost":
             tx.run(_LINKED, {**said, "up": happening.what == "link_up"})
-        case "visitor":
-            tx.run(_VISITED, said)
         case "refused":
             tx.run(_REFUSED, {**said, "because": happening.detail})
         case "ended":

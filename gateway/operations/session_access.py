@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from sqlalchemy import bindparam, select
 
-from gateway.domain.diagnosis import relay_away
+from gateway.domain.diagnosis import advice, mqtt_away, relay_away
 from gateway.domain.instants import instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
@@ -15,10 +15,11 @@ from gateway.domain.sessions import WEB_PROTOCOLS
 from gateway.operations.devices import find
 from gateway.operations.registry import Call, operation
 from gateway.operations.session_ends import record_of
+from gateway.operations.session_facts import facts_of, rows_where
 from gateway.operations.session_views import base_url, find_session
 from gateway.operations.sessions import require_served
 from gateway.operations.ticket_making import claims_for
-from gateway.storage.schema import relay
+from gateway.storage.schema import relay, session
 from gateway.storage.transaction import AnyRow
 from wire.tickets import Party, Way
 
@@ -115,7 +116,7 @@ def _require_still(call: Call, row: AnyRow) -> None:
 def _relay_at_work(call: Call, row: AnyRow) -> AnyRow:
     at = call.tx.one(_RELAY, {"wanted": row.relay_id})
     if at is None or not at.epoch or relay_away(at.seen_at, call.tx.now_ms):
-        raise Refused(
-            Code.UNAVAILABLE, "The relay is not heard just now (relay_away); try again in a moment."
-        )
+        (facts,) = facts_of(call.tx, call.tx.all(rows_where(session.c.id == row.id)))
+        code = "mqtt_away" if mqtt_away(facts) else "relay_away"
+        raise Refused(Code.UNAVAILABLE, f"{advice(code)} Then try again. ({code})")
     return at

@@ -2,12 +2,12 @@
 
 from sqlalchemy import bindparam, insert, select, update
 
-from gateway.domain.sessions import Ended
 from gateway.operations import outbox
 from gateway.operations.audit import record
 from gateway.storage.schema import device_live, relay, revocation, session
 from gateway.storage.transaction import AnyRow, Signal, Transaction
 from wire.commands import Verb
+from wire.endings import Ended
 
 _WANTED = select(session).where(
     session.c.device_id == bindparam("of_device"), session.c.ended_at.is_(None)
@@ -97,7 +97,7 @@ def record_of(tx: Transaction, verb: str, row: AnyRow, actor: str, **detail: obj
         tx,
         verb,
         actor=actor,
-        person_id=row.person_id,
+        owner_id=row.person_id,
         company_id=row.company_id,
         device_id=row.device_id,
         serial=row.serial,

@@ -10,7 +10,7 @@ from gateway.domain.diagnosis import Facts
 from gateway.domain.rights import Principal, Right, Role, authorize
 from gateway.domain.service import State
 from gateway.operations.treasury import Treasury
-from gateway.storage.schema import device, device_live, membership, outbox, relay, session
+from gateway.storage.schema import device, device_live, membership, node, outbox, relay, session
 from gateway.storage.transaction import AnyRow, Transaction
 
 _FACTS = (
@@ -23,6 +23,7 @@ _FACTS = (
         device_live.c.presence,
         device_live.c.last_heard_at,
         device_live.c.nonce,
+        node.c.probe_at,
         relay.c.epoch,
         relay.c.seen_at,
         outbox.c.sent_at,
@@ -33,6 +34,7 @@ _FACTS = (
     .join(device, device.c.id == session.c.device_id)
     .join(device_live, device_live.c.device_id == session.c.device_id)
     .join(relay, relay.c.id == session.c.relay_id)
+    .outerjoin(node, node.c.name == device_live.c.node)
     .outerjoin(outbox, outbox.c.id == session.c.open_id)
 )
 
@@ -90,6 +92,7 @@ def _facts(tx: Transaction, treasury: Treasury, row: AnyRow, roles: dict[int, Ro
         link_state=row.link_state,
         link_error=row.link_error,
         link_at=row.link_at,
+        mqtt_seen_at=row.probe_at,
         relay_epoch=row.epoch != "",
         relay_seen_at=row.seen_at,
         linked=row.linked,

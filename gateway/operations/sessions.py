@@ -2,10 +2,10 @@
 
 import base64
 import secrets
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
-from sqlalchemy import and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select
 
 from gateway.domain.instants import MINUTE_MS
 from gateway.domain.refusals import Code, Refused
@@ -19,17 +19,17 @@ from gateway.domain.sessions import (
     REASON_CHARS_MAX,
     SESSIONS_OF_DEVICE_MAX,
     SESSIONS_OF_PERSON_MAX,
-    Ended,
-    SessionState,
 )
 from gateway.operations.devices import find
+from gateway.operations.newest_first import of_companies
 from gateway.operations.registry import Call, Page, company_number, operation
 from gateway.operations.session_ends import end_session, record_of
 from gateway.operations.session_views import Session, find_session, rows, show
 from gateway.operations.targets import meant
 from gateway.operations.telling import tell
-from gateway.storage.schema import company_path, relay, session
+from gateway.storage.schema import relay, session
 from gateway.storage.transaction import AnyRow
+from wire.endings import Ended
 
 ID_BYTES = 16
 HOST_BYTES = 17
@@ -39,9 +39,9 @@ HOST_CHARS = 26  # 130 bits
 class OpenSession(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What to reach behind a device, and for how long.
 
-    `target` is the name of a saved target, `host:port`, a host alone (the protocol's usual port)
-    or nothing: the router itself. `protocol` is http, https, ssh, telnet, rdp, vnc or tcp; of a
-    saved target it may be left out.
+    `target` is the name of a saved target, `host:port`, an address or a name with dots alone (the
+    protocol's usual port) or nothing: the router itself. `protocol` is http, https, ssh, telnet,
+    rdp, vnc or tcp; of a saved target it may be left out.
     """
 
     serial: str
@@ -56,7 +56,7 @@ class ListSessions(Page, kw_only=True):
 
     serial: str = ""
     company: str = ""
-    state: SessionState | None = None
+    state: Literal["waiting", "open", "ended"] | None = None
     mine: bool = False
 
 
@@ -142,17 +142,22 @@ def require_served(call: Call, held: AnyRow) -> None:
 
 
 def _require_room(call: Call, device_id: int, person_id: int) -> None:
-    wanted = and_(session.c.ended_at.is_(None), session.c.expires_at > call.tx.now_ms)
     for column, value, most, whose in (
         (session.c.device_id, device_id, SESSIONS_OF_DEVICE_MAX, "The device"),
         (session.c.person_id, person_id, SESSIONS_OF_PERSON_MAX, "One person"),
     ):
-        open_now = call.tx.scalar(select(func.count()).where(column == value, wanted))
-        if open_now >= most:
+        if call.tx.scalar(_wanted_of(column, value, call.tx.now_ms)) >= most:
             raise Refused(
                 Code.TOO_MANY_SESSIONS,
                 f"{whose} has at most {most} open sessions; close one that is not needed.",
             )
+
+
+def _wanted_of(column: ColumnElement[int], value: int, now_ms: int) -> Select[int]:
+    """How many sessions somebody has; what is over does not count, even before the sweep."""
+    return select(func.count()).where(
+        column == value, session.c.ended_at.is_(None), session.c.expires_at > now_ms
+    )
 
 
 def _choose_relay(call: Call) -> str:
@@ -182,20 +187,19 @@ def _checked_reason(text: str) -> str:
 def list_sessions(call: Call, given: ListSessions) -> Sessions:
     """Lists one's own sessions and those of companies whose sessions one may see, newest first."""
     roots = call.visible_companies(Right.SEE_SESSIONS)
-    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
     own = session.c.person_id == call.principal.user_id
-    statement = rows().where(own if given.mine else or_(own, session.c.company_id.in_(below)))
+    seen = or_(own, of_companies(call, session.c.company_id, roots))
+    statement = rows().where(own if given.mine else seen)
     if given.company:
         number = company_number(given.company, "company")
         call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
-        inside = select(company_path.c.descendant_id).where(company_path.c.ancestor_id == number)
-        statement = statement.where(session.c.company_id.in_(inside))
+        statement = statement.where(of_companies(call, session.c.company_id, (number,)))
     if given.serial:
         statement = statement.where(session.c.serial == given.serial)
-    if given.state is SessionState.ENDED:
+    if given.state == "ended":
         statement = statement.where(session.c.ended_at.is_not(None))
     elif given.state is not None:
-        linked = given.state is SessionState.OPEN
+        linked = given.state == "open"
         statement = statement.where(session.c.ended_at.is_(None), session.c.linked.is_(linked))
     if given.cursor:
         at, id_ = _position(given.cursor)

@@ -105,7 +105,7 @@ def read_target(text: str, protocol: str) -> Target:
 
 
 def meant(call: Call, device_id: int, text: str, protocol: str) -> Meant:
-    """What is meant by a saved name, `host:port`, a host alone, or nothing: the router itself.
+    """What is meant by a saved name, `host:port`, an address or name with dots, or nothing.
 
     Raises `Refused`.
     """
@@ -114,6 +114,13 @@ def meant(call: Call, device_id: int, text: str, protocol: str) -> Meant:
         if text and row.name_key == name_key(text):
             chosen = checked_protocol(protocol or row.protocol)
             return Meant(Target(row.host, row.port), row.name, chosen, Right.REACH)
+    if text and not set(text) & set(".:"):
+        # A name without a dot could be a host's too, but is far more often a saved one misspelt.
+        raise Refused(
+            Code.VALIDATION,
+            f"target: there is no saved target {text!r}; write host:port, or save it first",
+            field="target",
+        )
     checked_protocol(protocol)
     if not text and not PROTOCOL_PORTS[protocol]:
         raise Refused(
@@ -174,7 +181,7 @@ def _record(call: Call, verb: str, row: AnyRow) -> None:
         call.tx,
         verb,
         actor=call.principal.name,
-        person_id=call.principal.user_id,
+        owner_id=None,
         company_id=row.company_id,
         device_id=row.device_id,
         serial=row.serial,

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 from sqlalchemy import bindparam, select
 
-from gateway.domain.rights import ANONYMOUS, Principal, Role
+from gateway.domain.rights import ANONYMOUS, Principal, Role, name_of_user
 from gateway.people.sign_ins import IDLE_MS
 from gateway.people.tokens import TOKEN_CHARS_MAX, hash_token
 from gateway.storage.schema import api_token, membership, person, sign_in
@@ -112,5 +112,5 @@ def _principal(tx: Transaction, row: AnyRow) -> Principal:
         if role in _ROLES
     }
     return Principal(
-        f"user:{row.id}", user_id=row.id, operator=bool(row.operator), memberships=memberships
+        name_of_user(row.id), user_id=row.id, operator=bool(row.operator), memberships=memberships
     )

@@ -71,7 +71,6 @@ session = Table(
     # what the relay says
     Column("linked", Boolean, nullable=False),
     instant("linked_at", nullable=True),  # when this began to be so
-    instant("visitor_at", nullable=True),
     Column("refused_reason", Text, nullable=False),
     instant("refused_at", nullable=True),
     Column("bytes_to_device", BigInteger, nullable=False),
@@ -80,6 +79,12 @@ session = Table(
     Index(
         "ix_session_wanted_device",
         "device_id",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index(
+        "ix_session_wanted_person",
+        "person_id",
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
     ),
@@ -101,9 +106,10 @@ session = Table(
         sqlite_where=text("settled = 0"),
         postgresql_where=text("NOT settled"),
     ),
+    Index(None, "created_at", "id"),
     Index(None, "company_id", "created_at"),
     Index(None, "person_id", "created_at"),
-    Index(None, "device_id", "created_at"),
+    Index(None, "serial", "created_at"),
 )
 
 # Absolute counts of one life of a relay: a repeat changes nothing, totals are sums.
@@ -149,8 +155,8 @@ audit = Table(
     metadata,
     id_column(),
     instant("at"),
-    Column("actor", Text, nullable=False),
-    Column("person_id", Id),
+    Column("actor", Text, nullable=False),  # who did it
+    Column("owner_id", Id),  # whose session it was
     Column("verb", Text, nullable=False),
     Column("company_id", Id),
     Column("device_id", Id),
@@ -158,6 +164,6 @@ audit = Table(
     Column("subject", Text, nullable=False),
     Column("detail", Text, nullable=False),  # JSON
     Index(None, "company_id", "id"),
-    Index(None, "device_id", "id"),
-    Index(None, "at"),
+    Index(None, "serial", "id"),
+    Index(None, "subject", "id"),
 )

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from gateway.api.catalogue import operation_called
 from gateway.api.execution import identify, touch
+from gateway.api.limits import TooFast
 from gateway.api.services import Services, services_of
 from gateway.domain.refusals import STATUS, Code, Refused
 from gateway.domain.rights import Principal
@@ -38,6 +39,7 @@ _WORDS = {
     Code.COMPANY_SUSPENDED: "enter_suspended",
     Code.NOT_JOINED: "enter_not_joined",
     Code.UNAVAILABLE: "enter_relay_away",
+    Code.TOO_MANY_ATTEMPTS: "enter_too_often",
     Code.VALIDATION: "enter_damaged",
 }
 
@@ -78,6 +80,12 @@ async def _enter(request: web.Request) -> web.Response:
     if identity.principal.user_id is None:
         return _to(f"/login?next={quote(request.path_qs, safe='')}")
     await touch(services, credential, identity)
+    try:
+        await services.hand_overs.take(identity.principal.name)
+    except TooFast as error:
+        answer = _page(Refused(Code.TOO_MANY_ATTEMPTS, "too many tickets within a minute"))
+        answer.headers["Retry-After"] = str(error.retry_s)
+        return answer
     try:
         address = await services.store.write(
             lambda tx: _ticket(tx, services, credential, host, state)

@@ -132,6 +132,9 @@ ENGLISH: Mapping[str, str] = {
     "enter_relay_away_next": "Your session goes on. Wait some seconds, then load this page again.",
     "enter_damaged": "This address is incomplete",
     "enter_damaged_next": "Open the session's own address again, as it was given to you.",
+    "enter_too_often": "This page was entered too often within a minute",
+    "enter_too_often_next": "Wait some seconds, then load it again. If it comes back to this,"
+    " let your browser keep cookies for the session's own address.",
     "enter_not_web": "This session has no page",
     "enter_not_web_next": "It was opened for another program. Open one for http or https.",
     "enter_other": "This session cannot be entered now",

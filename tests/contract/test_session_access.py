@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from gateway.domain.instants import MINUTE_MS, SECOND_MS
-from gateway.domain.sessions import Ended
+from gateway.domain.instants import HOUR_MS, MINUTE_MS, SECOND_MS
 from gateway.operations.session_ends import end_session
 from gateway.storage.schema import outbox
 from gateway.storage.transaction import AnyRow, Transaction
 from tests.contract.tunnel import EPOCH, RELAY, S, Tunnel, usage
 from tests.contract.world import SITE
+from wire.endings import Ended
 from wire.tickets import Claims, Party, Way, claims_of
 
 PUBLIC = SITE.tickets._key.public_key()
@@ -152,7 +152,7 @@ def test_closing_tells_the_relay_the_agent_and_the_audit(tunnel: Tunnel) -> None
     (command,) = tunnel.commands()
     assert (command.verb, command.args) == ("close", {"session": made})
     opened, ended = tunnel.entries(subject=made)
-    assert opened["verb"] == "session.opened" and opened["actor"] == "user:1"
+    assert opened["verb"] == "session.opened" and opened["actor"] == "Olga (user:1)"
     assert opened["detail"] == {
         "target": "127.0.0.1:80",
         "target_name": "",
@@ -160,7 +160,7 @@ def test_closing_tells_the_relay_the_agent_and_the_audit(tunnel: Tunnel) -> None
         "reason": "why not",
         "minutes": 60,
     }
-    assert (ended["verb"], ended["person"], ended["serial"]) == ("session.ended", "Olga", S)
+    assert (ended["verb"], ended["owner"], ended["serial"]) == ("session.ended", "Olga", S)
     assert ended["detail"] == {
         **{name: opened["detail"][name] for name in ("target", "target_name", "protocol")},
         "reason": "why not",
@@ -211,6 +211,7 @@ def test_tickets_are_on_record_and_nothing_is_ever_changed(tunnel: Tunnel) -> No
     entry = tunnel.entries(verb="session.ticket")[0]
     assert (entry["subject"], entry["detail"]["way"]) == (made, "connect")
     assert entry["detail"]["jti"] == claims(ticket).jti and ticket not in str(entry)
+    assert entry["actor"] == "Olga (user:1)" and entry["owner"] == "Olga"
     for statement in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit"):
         with pytest.raises(IntegrityError, match="never changed"):
             world.write(partial(Transaction.run, statement=text(statement)))
@@ -218,6 +219,25 @@ def test_tickets_are_on_record_and_nothing_is_ever_changed(tunnel: Tunnel) -> No
     assert [row["verb"] for row in first["items"]] == ["session.ticket"]
     rest = world.do("audit.list", cursor=first["next_cursor"])
     assert [row["verb"] for row in rest["items"]] == ["session.opened"]
+
+
+def test_the_audit_says_who_did_it_and_whose_session_it_was(tunnel: Tunnel) -> None:
+    world = tunnel.world
+    world.one_person(2, tunnel.acme, "administrator")
+    hers, ours, expired = (tunnel.open()["id"] for _ in range(3))
+    world.do("sessions.close", person=2, session_id=hers)
+    tunnel.happens(ours, "ended", "idle_bytes")
+    world.now_ms += HOUR_MS
+    tunnel.sweep()
+    by, own = "P (user:2)", "Olga (user:1)"
+    for session_id, actor in ((hers, by), (ours, f"relay:{RELAY}"), (expired, "gateway")):
+        opened, ended = tunnel.entries(subject=session_id)
+        assert (opened["actor"], opened["owner"]) == (own, "Olga")
+        assert (ended["actor"], ended["owner"]) == (actor, "Olga")
+    where = {"target": "192.168.1.50:80", "protocol": "http"}
+    saved = world.do("targets.create", person=2, serial=S, name="PLC", **where)
+    (created,) = tunnel.entries(subject=saved["id"])
+    assert (created["actor"], created["owner"]) == (by, None)  # targets are nobody's own
 
 
 def test_the_audit_is_for_those_who_may_see_it(tunnel: Tunnel) -> None:

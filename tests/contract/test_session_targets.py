@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.refusals import Code, Refused
 from tests.contract.tunnel import S, Tunnel
 
 
@@ -16,6 +17,7 @@ from tests.contract.tunnel import S, Tunnel
         ("192.168.1.50", "http", "192.168.1.50:80"),
         ("192.168.1.60:7777", "tcp", "192.168.1.60:7777"),
         ("plc.lan", "vnc", "plc.lan:5900"),
+        ("plc:81", "http", "plc:81"),
         ("fd00::1", "http", "[fd00::1]:80"),
         ("[fd00::1]:81", "http", "[fd00::1]:81"),
         ("the PLC", "http", "192.168.1.50:8080"),
@@ -45,6 +47,17 @@ def test_what_is_meant_by_a_target(
         made = tunnel.open(target=asked, protocol=protocol)
         assert made["target"] == found
         assert made["target_name"] == ("The PLC" if "PLC" in asked.upper() and " " in asked else "")
+
+
+def test_a_misspelt_name_is_not_taken_for_a_hosts(tunnel: Tunnel) -> None:
+    for asked, protocol in (("plcc", "http"), ("plcc", ""), ("the plc\x1b", "http")):
+        given: dict[str, Any] = {"serial": S, "target": asked, "protocol": protocol}
+        with pytest.raises(Refused) as caught:
+            tunnel.world.do("sessions.open", **given)
+        assert (caught.value.code, caught.value.field) == (Code.VALIDATION, "target")
+        assert str(caught.value) == (
+            f"target: there is no saved target {asked!r}; write host:port, or save it first"
+        )
 
 
 # Saved targets

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import MINUTE_MS
 from gateway.domain.sessions import SESSIONS_OF_DEVICE_MAX, SESSIONS_OF_PERSON_MAX
+from gateway.operations import newest_first
 from gateway.operations import sessions as session_operations
 from tests.contract.tunnel import RELAY, S, Tunnel, usage
 from tests.contract.world import World
@@ -172,7 +173,7 @@ def test_others_at_the_same_target_are_named(tunnel: Tunnel) -> None:
     assert tunnel.show(second["id"])["ended_by"] == "user:1"
 
 
-def test_lists_hold_what_one_may_see(tunnel: Tunnel) -> None:
+def test_lists_hold_what_one_may_see(tunnel: Tunnel, monkeypatch: pytest.MonkeyPatch) -> None:
     world = tunnel.world
     below = world.company("Below", tunnel.acme)
     world.one_person(2, below, "administrator")
@@ -200,6 +201,9 @@ def test_lists_hold_what_one_may_see(tunnel: Tunnel) -> None:
     assert [row["id"] for row in page["items"]] == [theirs]
     assert listed(cursor=page["next_cursor"]) == [mine]
     assert world.ask("sessions.list", cursor="x") == "validation"
+    # However many companies one sees, the answer is the same.
+    monkeypatch.setattr(newest_first, "COMPANIES_FEW", 0)
+    assert listed() == listed(company=tunnel.acme) == [theirs, mine] and listed(person=2) == []
     # One's own are seen for ever, others' only with the right.
     tunnel.dismiss(3)
     assert listed(person=3) == [theirs]

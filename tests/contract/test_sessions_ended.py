@@ -8,13 +8,15 @@ from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
 from gateway.domain.instants import DAY_MS, MINUTE_MS, SECOND_MS
-from gateway.domain.sessions import Ended
 from gateway.jobs import sessions
 from gateway.operations import telling
+from gateway.operations.sessions import _wanted_of
+from gateway.storage.schema import session
 from gateway.storage.transaction import Transaction
 from tests.contract.tunnel import S, Tunnel, usage
 from tests.contract.world import World
 from wire.commands import Outcome
+from wire.endings import Ended
 from wire.session_commands import LinkState
 
 # The sweep
@@ -41,7 +43,7 @@ def test_unregistering_ends_sessions_in_the_same_breath(tunnel: Tunnel) -> None:
     tunnel.world.do("devices.unregister", serial=S)
     assert tunnel.row(made).ended_because == "unregistered"
     assert tunnel.revoked() == [(1, made, "unregistered")]
-    assert tunnel.entries(subject=made)[-1]["actor"] == "user:1"
+    assert tunnel.entries(subject=made)[-1]["actor"] == "Olga (user:1)"
     # Woken up, it does not get its sessions back.
     tunnel.world.register(S, tunnel.acme, True)
     tunnel.sign_in_anew()
@@ -138,12 +140,14 @@ def test_several_gateways_sweep_the_same_sessions(tunnel: Tunnel) -> None:
     assert sum(results) == len(ids) == len(tunnel.revoked())
 
 
-def test_the_sweep_looks_only_at_what_is_wanted(tunnel: Tunnel) -> None:
-    """It is asked each second; of sessions that are over there are many."""
+def test_only_what_is_wanted_is_looked_at(tunnel: Tunnel) -> None:
+    """The sweep asks each second; of sessions that are over there are many."""
     for made, index in (
         (sessions._due(1, 1), "ix_session_wanted_until"),
         (sessions._unsettled(1, 1), "ix_session_unsettled"),
         (telling._due(1), "ix_session_wanted"),
+        (_wanted_of(session.c.device_id, 1, 1), "ix_session_wanted_device"),
+        (_wanted_of(session.c.person_id, 1, 1), "ix_session_wanted_person"),
     ):
         said = made.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
         plan = partial(Transaction.all, statement=text(f"EXPLAIN QUERY PLAN {said}"))
@@ -214,3 +218,18 @@ def test_a_diagnosis_from_opening_to_use(tunnel: Tunnel) -> None:
     assert tunnel.hop(made) == ("person", "closed")
     shown = tunnel.world.do("sessions.diagnosis", session_id=made)
     assert shown["state"] == "ended" and "closed the session" in shown["advice"]
+
+
+def test_a_device_that_left_is_signed_out_at_once(tunnel: Tunnel) -> None:
+    """Long before it is late: its Last Will says that nobody hears commands there any more."""
+    made = tunnel.open()["id"]
+    tunnel.orders()
+    tunnel.world.up(S, up=False)
+    assert tunnel.hop(made) == ("mqtt", "device_signed_out")
+    assert tunnel.orders() == []
+    # It was there after all, as when an old connection's Will comes late.
+    tunnel.world.heartbeat(S)
+    assert tunnel.hop(made) == ("mqtt", "device_signed_out")
+    tunnel.world.up(S)
+    assert len(tunnel.orders()) == 1
+    assert tunnel.hop(made) == ("agent", "open_sent")

@@ -24,6 +24,12 @@ PLANTED = [
         "SELECT RAISE(ABORT, 'never'); END",
         {"triggers"},
     ),
+    ("DROP TRIGGER audit_no_update", {"triggers"}),
+    (
+        "DROP TRIGGER audit_no_delete; CREATE TRIGGER audit_no_delete BEFORE DELETE ON transfer "
+        "BEGIN SELECT RAISE(ABORT, 'never'); END",
+        {"triggers"},
+    ),
     (DROP + "UPDATE transfer SET id = 'x' WHERE seq = 1", {"triggers", "ids"}),
     (DROP + "UPDATE transfer SET operation_id = 'x' WHERE seq = 1", {"triggers", "ids"}),
     (DROP + "UPDATE transfer SET kind = 'grant' WHERE kind = 'serve'", {"triggers", "ways"}),

@@ -11,7 +11,7 @@ import pytest
 from agent.commands import CommandRefused
 from agent.links import relay_connection, session_link
 from agent.links.sessions import SESSIONS_MAX
-from tests.linked_device import Device, closed_port, echo, linked_device, serving
+from tests.linked_device import Device, ShiftedClock, closed_port, echo, linked_device, serving
 from tests.model_relay import ModelRelay, relay_keys, server_context, until
 from wire.hello import Answered, Hello, Resume, Word
 from wire.session_commands import LinkState, Report, open_args
@@ -97,6 +97,28 @@ async def test_a_session_ends_by_the_boot_clock(
         await until(lambda: not len(device.sessions))
         assert visitor.ended == "expired"
         assert device.reports[-1] == Report(f"{1:032x}", LinkState.OVER, "expired")
+
+
+class SetClock(ShiftedClock):
+    """Both clocks go only when they are set."""
+
+    def boot_ms(self) -> int:
+        return self.shift_ms
+
+    def wall_ms(self) -> int:
+        return 1_800_000_001_000 + self.shift_ms  # 08:00:01 UTC
+
+
+async def test_what_people_are_shown_is_the_same_a_second_later(device: Device) -> None:
+    """Each other line makes the agent write its status file."""
+    device.clock = clock = SetClock()
+    async with serving(echo) as target, device.running():
+        device.open(target, left_s=600)
+        await until(device.said(LinkState.UP))
+        shown = device.sessions.lines()
+        assert shown == (f"00000000 {target} up, 0 streams, until 08:11 UTC",)
+        for clock.shift_ms in (999, 1_000, 59_000, 599_000):
+            assert device.sessions.lines() == shown
 
 
 async def test_a_lost_link_is_dialled_again_with_the_secret(device: Device) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from agent.agent import Agent
 from agent.clock import SystemClock
-from agent.connection import Address, Link, connect
-from agent.errors import LinkRefused
+from agent.connection import Address, Connection, connect
+from agent.errors import LoginRefused
 from agent.intervals import Intervals
 from agent.state import Login
 from tests.conftest import MosquittoFactory
@@ -240,11 +240,11 @@ async def test_a_login_that_is_refused_again_and_again_asks_the_gateway(
     asked: list[int] = []
     dialled: list[Address] = []
 
-    async def dial(address: Address, *args: object, **options: object) -> Link:
+    async def dial(address: Address, *args: object, **options: object) -> Connection:
         dialled.append(address)
         if address.port == server.port:
             return await connect(address, *args, **options)  # type: ignore[arg-type]  # handed on
-        raise LinkRefused("not authorised")
+        raise LoginRefused("not authorised")
 
     async def ask_gateway() -> list[Address]:
         asked.append(len(dialled))

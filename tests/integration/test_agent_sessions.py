@@ -1,6 +1,7 @@
 """A whole agent on a real Mosquitto: told of sessions, reporting them, with links of their own."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,6 +102,7 @@ async def test_a_session_is_told_reported_and_closed(
         await until(lambda: visitor.got == b"through")
         shown = read_status(tmp_path / "memory")
         assert shown is not None and f"{target} up" in shown.sessions[0]
+        assert re.search(r", until [0-2]\d:[0-5]\d UTC$", shown.sessions[0])
         await peer.command(2, "open", **open_args(device.order(target)))
         await until(lambda: any(answer.id == "id-2" for answer in peer.answers))
         assert answer_to(peer, 2).result == {"link": "up"}

@@ -89,6 +89,7 @@ async def test_errors_say_what_to_do_next_with_an_exit_code(
         (("devices", "list", "--limit", "many"), 2, "whole number"),
         (("credits", "grant", "--credits", "1"), 2, "--company-id"),
         (("credits", "grant", "--company-id", "1", "--credits", "0"), 2, "credits"),
+        (("sessions", "open", "--serial", "0000000001", "--minutes", "721"), 2, "<= 720"),
         (("nothing", "at-all"), 2, "nothing"),
     ):
         code, out, error = await admin(server, *words)

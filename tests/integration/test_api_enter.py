@@ -12,6 +12,7 @@ import jwt
 import pytest
 from sqlalchemy import insert, select, update
 
+from gateway.api.limits import HAND_OVERS
 from gateway.command.sections import RelaySection
 from gateway.domain.instants import HOUR_MS
 from gateway.operations.relays import register_relay, take_state
@@ -126,6 +127,27 @@ async def test_who_is_signed_in_is_handed_over_with_a_ticket_for_this_browser(
     assert ticket_in(server, again.headers["Location"])[0]["jti"] != claims.jti
     verbs = await server.store.read(lambda tx: tx.all(select(audit.c.verb)))
     assert [row.verb for row in verbs].count("session.ticket") == 2
+
+
+async def test_going_in_circles_ends_at_a_page_that_says_when_to_come_back(
+    server: ApiServer,
+) -> None:
+    count = HAND_OVERS.burst
+    for _ in range(2 * count):
+        status, text, response = await page(server, ENTER)
+        if status != 303:
+            break
+        count -= 1
+    assert count <= 0 and status == 429 and "entered too often" in text
+    assert 1 <= int(response.headers["Retry-After"]) <= 2
+    assert response.headers["Cache-Control"] == "no-store" and "Location" not in response.headers
+    # It is this person's limit alone, and for this page alone.
+    token = await server.store.write(
+        lambda tx: make_token(tx, make_person(tx, "b@example.org", "B", "x"), "b")
+    )
+    assert (await page(server, ENTER, token=token))[0] == 404
+    status, _, _ = await server.ask("GET", "/api/v1/sessions")
+    assert status == 200
 
 
 async def test_signing_in_leads_on_to_the_session(server: ApiServer) -> None:

@@ -106,6 +106,15 @@ async def test_signing_out_ends_the_cookie(server: ApiServer) -> None:
     assert (await server.ask("GET", "/api/v1/me", token=None, headers=held))[0] == 401
 
 
+@pytest.mark.parametrize("path", ["/logout", "/api/v1/logout"])
+async def test_no_page_of_another_site_takes_the_cookie_away(server: ApiServer, path: str) -> None:
+    """Browsers send no cookie with such a form, but would take the one that ends it."""
+    for elsewhere in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+        status, _, response = await server.ask("POST", path, {}, token=None, headers=elsewhere)
+        assert status == 403
+        assert "Set-Cookie" not in response.headers
+
+
 async def test_a_sign_in_ends_by_idling_and_at_last_in_any_case(server: ApiServer) -> None:
     await sign_in(server)
     server.clock.moved_ms += IDLE_MS - 1_000

@@ -99,7 +99,7 @@ def opens_and_resets(count: int) -> bytes:
 FLOODS: dict[str, Callable[[], bytes]] = {
     "opens and resets": lambda: opens_and_resets(5_000),
     "data beyond the window": lambda: (
-        open_frame(1, 65_536) + encode(Kind.DATA, 1, b"x" * 60_000) * 20
+        open_frame(1, 65_536) + encode(Kind.DATA, 1, b"x" * 60_000) * 6
     ),
     "a stream twice": lambda: open_frame(1, 65_536) * 2,
     "data for nothing": lambda: encode(Kind.DATA, 7, b"x"),

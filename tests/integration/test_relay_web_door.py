@@ -258,6 +258,24 @@ async def test_other_pages_may_only_link_to_a_session(tmp_path: Path) -> None:
         assert len(target.heads) == len(passed)
 
 
+async def test_pages_install_no_service_worker(tmp_path: Path) -> None:
+    target = Recorder()
+    async with running_site(tmp_path, target) as site:
+        browser = site.browser
+        own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "same-origin"}
+        for given in (
+            {**own, "Sec-Fetch-Dest": "serviceworker", "Service-Worker": "script"},
+            {**own, "Sec-Fetch-Dest": "serviceworker"},
+            {"Service-Worker": "script"},
+        ):
+            answer = await browser.ask("/sw.js", headers=given)
+            assert answer.status == 403 and b"(service_worker)" in answer.body, given
+        for kind in ("worker", "sharedworker", "script"):
+            shown = await browser.ask("/sw.js", headers={**own, "Sec-Fetch-Dest": kind})
+            assert shown.status == 200, kind
+        assert len(target.heads) == 3
+
+
 async def test_long_heads(tmp_path: Path) -> None:
     target = Recorder()
     async with running_site(tmp_path, target) as site:

@@ -177,6 +177,8 @@ async def test_bodies_of_every_kind(lan: SimulatedLan) -> None:
 
 async def test_cookies_and_the_request_as_it_arrived(lan: SimulatedLan) -> None:
     async with web(lan) as client:
+        async with client.get("/worker.js") as answer:
+            assert answer.content_type == "text/javascript" and "respondWith" in await answer.text()
         async with client.get("/cookies") as answer:
             cookies = answer.headers.getall("Set-Cookie")
         assert [one.partition("=")[0] for one in cookies] == ["first", "second", "third"]

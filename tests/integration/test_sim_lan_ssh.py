@@ -77,7 +77,9 @@ async def test_stock_scp_and_sftp_stay_in_the_router_s_folder(
         await output_of("scp", "-O", *words, f"{USER}@127.0.0.1:old.bin", str(back))
         assert back.read_bytes() == source.read_bytes()
         files = tmp_path / "lan" / "files"
-        assert sorted(one.name for one in files.iterdir()) == ["old.bin", "up.bin"]
+        await output_of("scp", *words, str(source), f"{USER}@127.0.0.1:/tmp/")
+        assert (files / "tmp" / source.name).read_bytes() == source.read_bytes()
+        assert sorted(one.name for one in files.iterdir()) == ["old.bin", "tmp", "up.bin"]
         batch = b"symlink /etc/passwd leak\n"
         await output_of("sftp", *words, "-b", "-", f"{USER}@127.0.0.1", stdin=batch, code=1)
         batch = b"get /etc/passwd\n"

@@ -9,9 +9,11 @@ import sys
 import tempfile
 import tomllib
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography.x509 import IPAddress, SubjectAlternativeName, load_pem_x509_certificate
 
 from gateway.command import installation, ports, server_account
 from gateway.command.configuration import ConfigurationError, load, write_gateway_toml
@@ -22,9 +24,11 @@ from gateway.command.data_directory import (
     prepare_mqtt_logins,
     read_mqtt_logins,
 )
+from gateway.command.gateway import node_settings
 from gateway.command.installation import Installation, SetUpError, UpOptions, prepare
-from gateway.join.ca import KeyFileError
+from gateway.join.ca import KeyFileError, KeyFiles
 from gateway.join.ticket_keys import prepare_ticket_keys, read_ticket_keys
+from gateway.mqtt_server.connection import TlsListener
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +89,7 @@ def test_the_relay_is_told_what_it_needs_and_nothing_that_makes_tickets(tmp_path
         *("link_certificate_file", "link_key_file"),
         *("visitors_certificate_file", "visitors_key_file", "ticket_keys_file"),
         *("mqtt_host", "mqtt_port", "mqtt_ca_file", "mqtt_password_file"),
-        *("log_format", "log_level"),
+        *("opens_per_s", "log_format", "log_level"),
     }
     configuration = made.configuration
     assert (told["host"], told["port"]) == ("127.0.0.1", configuration.relay.port)
@@ -184,6 +188,18 @@ def test_off_loopback_without_certificate_is_refused_unless_behind_a_proxy(tmp_p
     made = prepared(data, http="0.0.0.0:0")
     assert made.configuration.http.behind_proxy
     assert load(data / "gateway.toml").http.host == "0.0.0.0"
+
+
+def test_the_gateway_finds_an_mqtt_server_that_listens_everywhere(tmp_path: Path) -> None:
+    configuration = prepared(tmp_path / "data", mqtt="0.0.0.0:0").configuration
+    keys = KeyFiles(configuration.data.keys)
+    logins = read_mqtt_logins(configuration.mqtt.logins_file)
+    dialled = node_settings(configuration, logins, keys).proof.listeners[1]
+    assert isinstance(dialled, TlsListener)
+    certificate = load_pem_x509_certificate(keys.server_certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    # Its certificate is for the address that is dialled, which 0.0.0.0 is not.
+    assert ip_address(dialled.host) in names.get_values_for_type(IPAddress)
 
 
 def test_names_found_on_an_open_address_are_not_kept_for_loopback(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One started installation for all tests of a module that do not strike it."""
+"""Started installations for all tests that do not strike them: one a module, one for browsers."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.scenario.http_api import Api
 from tests.scenario.installation import Installation, installed
+from tests.scenario.tunnel_pages import Pair, insist_nothing_failed, paired
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +18,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 @pytest.fixture(scope="module")
 def api(installation: Installation) -> Api:
     return installation.api
+
+
+@pytest.fixture(scope="package")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two sessions to pages behind routers of one demo, for a browser's tabs."""
+    with paired(tmp_path_factory.mktemp("pair")) as found:
+        yield found
+        insist_nothing_failed(found.installation)

@@ -115,7 +115,7 @@ class Installation:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_clock()
         words = ["up", "--data", str(self.data), "--ready-file", str(self.ready_file)]
-        for name in ("--http", "--mqtt", "--devices"):
+        for name in ("--http", "--mqtt", "--devices", "--relay"):
             words += [name, "127.0.0.1:0"]
         with (self.folder / "up.log").open("ab") as output:
             self.process = subprocess.Popen(

@@ -137,6 +137,11 @@ class Sink:
         self._finish = self._finish or finish
         self.pump()
 
+    @property
+    def closing(self) -> bool:
+        """Whether its last byte was handed in already."""
+        return self._finish
+
     def pump(self) -> None:
         assert self.stream is not None
         while self._to_write and (room := self.stream.room) > 0:

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.api import limits as module
-from gateway.api.limits import BURST, RATE_PER_S, WAIT_S_MAX, Limits, TooFast
+from gateway.api.limits import BURST, HAND_OVERS, RATE_PER_S, WAIT_S_MAX, Limits, TooFast
 
 
 async def test_a_bucket_empties_and_fills_again() -> None:
@@ -31,6 +31,21 @@ async def test_a_bucket_empties_and_fills_again() -> None:
         "RateLimit-Remaining": str(BURST - 1),
         "RateLimit-Reset": "1",
     }
+
+
+async def test_hand_overs_are_few_and_nobody_waits_for_one() -> None:
+    now_s = 100.0
+    limits = Limits(lambda: now_s, allowance=HAND_OVERS)
+    for _ in range(30):
+        await limits.take("joe")
+    with pytest.raises(TooFast) as caught:
+        await limits.take("joe")
+    assert caught.value.retry_s == 2
+    now_s += 2
+    await limits.take("joe")
+    with pytest.raises(TooFast):
+        await limits.take("joe")
+    assert (await limits.take("ann")).remaining == 29
 
 
 async def test_unknown_credentials_count_for_their_address() -> None:

@@ -15,7 +15,7 @@ from gateway.command.configuration import (
     reference_page,
     write_gateway_toml,
 )
-from gateway.command.domains import host_of
+from gateway.domain.host_names import host_of
 
 ROOT = Path(__file__).parents[2]
 

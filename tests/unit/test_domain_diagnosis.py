@@ -17,7 +17,8 @@ from gateway.domain.diagnosis import (
     diagnose,
 )
 from gateway.domain.rights import Principal, Right, Role, authorize, roles_with
-from gateway.domain.sessions import Ended, SessionState, ended_because, state_of
+from gateway.domain.sessions import SessionState, ended_because, state_of
+from wire.endings import Ended
 
 NOW = 1_800_000_000_000
 OK, FAILED, WAITING, UNKNOWN = HopState.OK, HopState.FAILED, HopState.WAITING, HopState.UNKNOWN
@@ -42,6 +43,7 @@ WORKS = Facts(
     link_state="up",
     link_error="",
     link_at=NOW - 4_000,
+    mqtt_seen_at=NOW - 5_000,
     relay_epoch=True,
     relay_seen_at=NOW - 1_000,
     linked=True,
@@ -189,6 +191,17 @@ TABLE = [
         (Hop.RELAY, FAILED, "relay_away", NOW - RELAY_SEEN_MS - 1),
     ),
     (WORKS._replace(relay_seen_at=NOW - RELAY_SEEN_MS), None),
+    # nothing comes through the MQTT server; while the relay is heard it does work
+    (WORKS._replace(mqtt_seen_at=NOW - RELAY_SEEN_MS - 1), None),
+    (
+        WORKS._replace(mqtt_seen_at=NOW - RELAY_SEEN_MS - 1, relay_seen_at=NOW - RELAY_SEEN_MS - 1),
+        (Hop.MQTT, FAILED, "mqtt_away", NOW - RELAY_SEEN_MS - 1),
+    ),
+    # the agent said that it was up, then the relay lost it
+    (
+        TAKEN._replace(link_state="up", link_at=NOW - 500, linked_at=NOW - 499),
+        (Hop.AGENT, FAILED, "link_lost", NOW - 499),
+    ),
     (
         UNANSWERED._replace(**LOST, error="relay_away", relay_epoch=False, relay_seen_at=None),
         (Hop.RELAY, FAILED, "relay_away", None),
@@ -208,9 +221,16 @@ TABLE = [
         WORKS._replace(ended_at=NOW - 7, ended_because="closed"),
         (Hop.PERSON, FAILED, "closed", NOW - 7),
     ),
+    *(
+        (
+            WORKS._replace(ended_at=NOW - 7, ended_because=because),
+            (Hop.PERSON, FAILED, because, NOW - 7),
+        )
+        for because in ("expired", "idle_streams", "idle_bytes", "right_lost")
+    ),
     (
-        WORKS._replace(ended_at=NOW - 7, ended_because="expired"),
-        (Hop.GATEWAY, FAILED, "expired", NOW - 7),
+        WORKS._replace(ended_at=NOW - 7, ended_because="service_unpaid"),
+        (Hop.GATEWAY, FAILED, "service_unpaid", NOW - 7),
     ),
     (
         WORKS._replace(ended_at=NOW - 7, ended_because="control_link_lost"),
@@ -249,7 +269,7 @@ def test_nothing_is_claimed_of_hops_behind_one_that_failed() -> None:
     assert states == [OK] * 6
     ended = WORKS._replace(ended_at=NOW, ended_because="expired")
     states = [one.state for one in diagnose(ended)]
-    assert states == [UNKNOWN, FAILED, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert states == [FAILED, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
 
 
 def test_every_code_of_the_table_has_its_own_advice() -> None:

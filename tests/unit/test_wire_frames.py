@@ -200,6 +200,7 @@ def test_the_replay_grows_with_the_path_and_gives_back() -> None:
         channel.confirm(channel.acknowledged + len(frame))
     assert channel.unacknowledged > 7 << 20
     channel.confirm(channel.sent)
+    channel.rest()
     assert budget.used == 0 and channel.room() == REPLAY_BYTES_FIRST
 
 

@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("owner_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("verb", sa.Text(), nullable=False),
         sa.Column(
             "company_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
@@ -30,13 +30,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     with op.batch_alter_table("audit", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_audit_at"), ["at"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_audit_company_id_id"), ["company_id", "id"], unique=False
         )
-        batch_op.create_index(
-            batch_op.f("ix_audit_device_id_id"), ["device_id", "id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_audit_serial_id"), ["serial", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_audit_subject_id"), ["subject", "id"], unique=False)
 
     op.create_table(
         "relay",
@@ -107,7 +105,6 @@ def upgrade() -> None:
         sa.Column("link_at", sa.BigInteger(), nullable=True),
         sa.Column("linked", sa.Boolean(), nullable=False),
         sa.Column("linked_at", sa.BigInteger(), nullable=True),
-        sa.Column("visitor_at", sa.BigInteger(), nullable=True),
         sa.Column("refused_reason", sa.Text(), nullable=False),
         sa.Column("refused_at", sa.BigInteger(), nullable=True),
         sa.Column("bytes_to_device", sa.BigInteger(), nullable=False),
@@ -127,10 +124,13 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index(
-            batch_op.f("ix_session_device_id_created_at"), ["device_id", "created_at"], unique=False
+            batch_op.f("ix_session_created_at_id"), ["created_at", "id"], unique=False
         )
         batch_op.create_index(
             batch_op.f("ix_session_person_id_created_at"), ["person_id", "created_at"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_session_serial_created_at"), ["serial", "created_at"], unique=False
         )
         batch_op.create_index(
             "ix_session_unsettled",
@@ -142,6 +142,13 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_session_wanted_device",
             ["device_id"],
+            unique=False,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_session_wanted_person",
+            ["person_id"],
             unique=False,
             sqlite_where=sa.text("ended_at IS NULL"),
             postgresql_where=sa.text("ended_at IS NULL"),

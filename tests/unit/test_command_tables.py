@@ -1,0 +1,56 @@
+"""How answers of the API look in a terminal."""
+
+from typing import Any
+
+import pytest
+
+from gateway.command.tables import print_answer
+
+SESSION = {
+    "id": "a" * 32,
+    "serial": "1100000001",
+    "company_id": "1",
+    "target": "127.0.0.1:80",
+    "protocol": "http",
+    "state": "ended",
+    "person": "Olga",
+    "person_id": "1",
+    "expires_at": "2027-01-15T01:00:00.000Z",
+    "others": [{"person": "Ivo", "protocol": "ssh", "since": "2027-01-15T00:00:00.000Z"}],
+    "bytes_in": 7,
+    "bytes_out": 5,
+    "ended_because": "closed",
+}
+
+
+def shown(capsys: pytest.CaptureFixture[str], noun: str, content: Any) -> list[list[str]]:
+    """The words of each line."""
+    print_answer(noun, content)
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_list_shows_what_people_look_for(capsys: pytest.CaptureFixture[str]) -> None:
+    head, row = shown(capsys, "sessions", {"items": [SESSION], "next_cursor": None})
+    assert dict(zip(head, row, strict=True)) == {
+        name: str(SESSION[name])
+        for name in "id serial target protocol state person expires_at ended_because bytes_in "
+        "bytes_out".split()
+    }
+
+
+def test_things_inside_a_thing_get_a_table_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, "sessions", SESSION)
+    assert ["state", "ended"] in lines
+    at = lines.index(["others"])
+    assert lines[at - 1] == [] and lines[at + 1] == ["person", "protocol", "since"]
+    assert lines[at + 2] == ["Ivo", "ssh", "2027-01-15T00:00:00.000Z"]
+
+
+def test_what_came_from_others_cannot_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_answer("sessions", {**SESSION, "person": "\x1b[2J\nOlga"})
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "�[2J�Olga" in out
