@@ -9,6 +9,7 @@ from wire.heartbeat import WireError
 HOST_CHARS_MAX = 253
 PORT_MAX = 65_535
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _BRACKETED = re.compile(r"\[([0-9a-fA-F:.]+)\]:([0-9]{1,5})")
 # Protocols of a session and the port that each means where none is named.
 PROTOCOL_PORTS = {
@@ -24,7 +25,7 @@ ROUTER = "127.0.0.1"  # a device reaches itself here
 
 
 class Target(NamedTuple):
-    """A canonical IP literal, or a name in lower case that the agent resolves; and a TCP port."""
+    """An IP literal, or a name in lower case that the agent resolves; and a TCP port."""
 
     host: str
     port: int
@@ -47,10 +48,24 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def parse_target(text: str) -> Target:
-    """Reads `host:port`, `[v6]:port`. Raises `WireError` for any other spelling of an address.
+    """Reads a target as an agent does. Raises `WireError` for any other spelling of an address.
 
-    Only canonical literals: `0x7f.1`, `127.1`, `127.000.0.1` and `::0` are spellings by which
-    allow-lists are passed by, so a host that looks numeric and is not canonical is refused.
+    Only canonical literals: `0x7f.1`, `127.1`, `127.000.0.1` and `::ffff:127.0.0.1` are spellings
+    by which allow-lists are passed by, so a host that looks numeric and is not canonical is
+    refused.
+    """
+    target = spelled_target(text)
+    numeric = _NUMERIC.fullmatch(target.host.rpartition(".")[2]) or ":" in target.host
+    if str(target) != text or (numeric and target.address is None):
+        raise WireError("target: write the address in its canonical form")
+    return target
+
+
+def spelled_target(text: str) -> Target:
+    """Reads `host:port` or `[v6]:port` in any spelling: the router's own list has the last word.
+
+    What is an IP address is written in its one canonical form, a name in lower case. Raises
+    `WireError` for what is no host or no port.
     """
     bracketed = _BRACKETED.fullmatch(text)
     host, port_text = bracketed.groups() if bracketed else _split(text)
@@ -59,7 +74,14 @@ def parse_target(text: str) -> Target:
     port = int(port_text)
     if not 1 <= port <= PORT_MAX or str(port) != port_text:
         raise WireError(f"target: port must be 1 to {PORT_MAX}")
-    return Target(_checked_host(host, bracketed=bracketed is not None), port)
+    host = host.lower()
+    if bracketed is not None:
+        if ":" not in host:
+            raise WireError("target: only IPv6 addresses stand in brackets")
+    elif len(host) > HOST_CHARS_MAX or not all(_LABEL.fullmatch(one) for one in host.split(".")):
+        raise WireError("target: neither an IP address nor a host name")
+    address = literal(host)
+    return Target(host if address is None else str(address), port)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -67,21 +89,3 @@ def _split(text: str) -> tuple[str, str]:
     if not colon or not host or ":" in host:
         raise WireError("target: must be host:port, an IPv6 address in brackets")
     return host, port
-
-
-def _checked_host(host: str, *, bracketed: bool) -> str:
-    address = literal(host)
-    if address is not None:
-        if str(address) != host or (address.version == 6) != bracketed:
-            raise WireError("target: write the address in its canonical form")
-        return host
-    labels = host.split(".")
-    if (
-        bracketed
-        or len(host) > HOST_CHARS_MAX
-        or not all(_LABEL.fullmatch(label) for label in labels)
-    ):
-        raise WireError("target: neither a canonical IP address nor a host name in lower case")
-    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
-        raise WireError("target: write the address in its canonical form")
-    return host

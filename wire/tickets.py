@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from wire.heartbeat import NUMBER_MAX, WireError, checked_integer
 from wire.serials import is_serial
-from wire.targets import PROTOCOL_PORTS, parse_target
+from wire.targets import PROTOCOL_PORTS, spelled_target
 
 ALGORITHM = "EdDSA"  # the only one that a relay accepts
 REDEEM_S = 60
@@ -124,7 +124,7 @@ def claims_of(payload: Mapping[str, Any]) -> Claims:
         epoch,
         payload["dev"],
         company,
-        str(parse_target(target)),
+        str(spelled_target(target)),
         payload["proto"],
         person,
         payload["host"],

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from wire.heartbeat import WireError
 from wire.serials import is_serial
-from wire.targets import PORT_MAX, PROTOCOL_PORTS, ROUTER, Target, parse_target
+from wire.targets import PORT_MAX, PROTOCOL_PORTS, ROUTER, Target, spelled_target
 
 MINUTES_MAX = 720
 REASON_CHARS_MAX = 200
@@ -115,7 +115,7 @@ def read_wanted(text: str, protocol: str = "", local_port: int = 0) -> Wanted:
 def _target(text: str, rest: str) -> Target:
     spelled = f"{ROUTER}:{rest}" if rest.isascii() and rest.isdigit() else rest
     try:
-        return parse_target(spelled)
+        return spelled_target(spelled)
     except WireError as error:
         raise UsageError(f"{text}: {error}") from error
 
@@ -153,7 +153,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Options:
 
 def _relay(text: str) -> tuple[str, int]:
     try:
-        where = parse_target(text)
+        where = spelled_target(text)
     except WireError as error:
         raise UsageError(f"--relay {text}: write HOST:PORT") from error
     return where.host, where.port

@@ -9,7 +9,7 @@ from broker.relay.session import Session
 from broker.relay.upstream import Upstream, device_tls_context
 from broker.relay.web_headers import Mapping
 from broker.relay.web_proxy import Visit
-from wire.targets import parse_target
+from wire.targets import spelled_target
 
 ENDED_MAX = 10_000
 ADDRESSES_MAX = 256  # of one session's visitors
@@ -20,7 +20,7 @@ class _Open:
     """A session that browsers visit; ends with it."""
 
     def __init__(self, session: Session, visits: "Visits", tls: ssl.SSLContext) -> None:
-        target = parse_target(session.claims.target)
+        target = spelled_target(session.claims.target)
         self.scheme = session.claims.protocol
         self.target = target
         self.upstreams: dict[str, Upstream] = {}

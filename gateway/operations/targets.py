@@ -1,5 +1,6 @@
 """Saved targets of devices, and what somebody means who names a target."""
 
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from gateway.operations.registry import Call, Page, cursor_number, not_found, op
 from gateway.storage.schema import device, target
 from gateway.storage.transaction import AnyRow
 from wire.heartbeat import WireError
-from wire.targets import PROTOCOL_PORTS, ROUTER, Target, parse_target
+from wire.targets import PROTOCOL_PORTS, ROUTER, Target, parse_target, spelled_target
 
 TARGETS_OF_DEVICE_MAX = 100
 NAME_CHARS_MAX = 63
@@ -90,16 +91,19 @@ def checked_protocol(text: str) -> str:
     return text
 
 
-def read_target(text: str, protocol: str) -> Target:
-    """`host:port`, or a host alone with the protocol's port. Raises `Refused`."""
+def read_target(text: str, protocol: str, read: Callable[[str], Target] = spelled_target) -> Target:
+    """`host:port`, or a host alone with the protocol's port. Raises `Refused`.
+
+    How an address is spelt is for the router's own list to judge.
+    """
     port = PROTOCOL_PORTS[protocol]
     try:
         try:
-            return parse_target(text)
+            return read(text)
         except WireError:
             if not port or text.endswith("]") or text.count(":") == 1:
                 raise
-            return parse_target(f"[{text}]:{port}" if ":" in text else f"{text}:{port}")
+            return read(f"[{text}]:{port}" if ":" in text else f"{text}:{port}")
     except WireError as error:
         raise Refused(Code.VALIDATION, str(error), field="target") from error
 
@@ -214,7 +218,7 @@ def create_target(call: Call, given: CreateTarget) -> SavedTarget:
     """Saves a target behind a device under a name."""
     held = find(call, given.serial, Right.REACH_ANY)
     protocol = checked_protocol(given.protocol)
-    found = read_target(given.target, protocol)
+    found = read_target(given.target, protocol, parse_target)
     name = _checked_name(given.name)
     of_device = select(func.count()).where(target.c.device_id == held.id)
     if call.tx.scalar(of_device) >= TARGETS_OF_DEVICE_MAX:
@@ -273,7 +277,8 @@ def change_target(call: Call, given: ChangeTarget) -> SavedTarget:
     protocol = checked_protocol(wanted.get("protocol", row.protocol))
     values["protocol"] = protocol
     if "target" in wanted:
-        found = read_target(wanted["target"], protocol)
+        # A target that no agent will ever reach is not worth saving.
+        found = read_target(wanted["target"], protocol, parse_target)
         values |= {"host": found.host, "port": found.port}
     try:
         call.tx.run(update(target).where(target.c.id == row.id).values(**values))

@@ -14,7 +14,7 @@ from gateway.storage.schema import outbox as queue
 from gateway.storage.transaction import AnyRow, Transaction
 from wire.commands import Outcome, Verb
 from wire.session_commands import LinkState, Open, Report
-from wire.targets import parse_target
+from wire.targets import spelled_target
 from wire.tickets import Party, Way
 
 TOLD_AGAIN_MS_MIN = 2 * SECOND_MS  # a session is told so often at most, whatever an agent says
@@ -94,7 +94,7 @@ def open_order(tx: Transaction, session_id: str, tickets: TicketSigner) -> Open 
         tickets.sign(claims),
         tuple(json.loads(row.hosts)),
         row.port,
-        parse_target(row.target),
+        spelled_target(row.target),
         max(1, (row.expires_at - tx.now_ms) // SECOND_MS),
     )
 

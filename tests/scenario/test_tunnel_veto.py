@@ -1,4 +1,4 @@
-"""Targets that are nobody's to reach: refused where they are misspelt, else by the agent."""
+"""Targets that are nobody's to reach, however they are spelt: the agent refuses them."""
 
 import json
 import os
@@ -25,7 +25,16 @@ SERIAL = "veto-1"
 NOTE_S_MAX = 5.0  # the relay hears of the agent's word with the next lease
 AT_ONCE = 7  # sessions; a device has at most 8
 # PORT is one that somebody listens at, on all addresses of this machine.
-MISSPELT = [
+MALFORMED = [
+    "[fe80::1%lo]:PORT",
+    "::1:PORT",
+    "127.0.0.1:0PORT",
+    "127.0.0.1:99999",
+    "127.0.0.1",
+    "[127.0.0.1]:PORT",
+    "user@localhost:PORT",
+]
+NOT_LISTED = [
     "0x7f.1:PORT",
     "127.1:PORT",
     "0:PORT",
@@ -34,16 +43,7 @@ MISSPELT = [
     "0177.0.0.1:PORT",
     "[::ffff:127.0.0.1]:PORT",
     "[0:0:0:0:0:0:0:1]:PORT",
-    "[fe80::1%lo]:PORT",
-    "::1:PORT",
-    "127.0.0.1:0PORT",
-    "127.0.0.1:99999",
-    "127.0.0.1",
-    "[127.0.0.1]:PORT",
     "LOCALHOST:PORT",
-    "user@localhost:PORT",
-]
-NOT_LISTED = [
     "127.0.0.1:PORT",
     "127.0.0.2:PORT",
     "127.0.0.2:80",
@@ -115,8 +115,8 @@ def nothing_came(listener: socket.socket) -> bool:
     return False
 
 
-@pytest.mark.parametrize("target", MISSPELT)
-def test_other_spellings_are_refused_by_the_api(installation: Installation, target: str) -> None:
+@pytest.mark.parametrize("target", MALFORMED)
+def test_what_is_no_target_is_refused_by_the_api(installation: Installation, target: str) -> None:
     asked = {"serial": router(1), "target": target.replace("PORT", "80"), "protocol": "tcp"}
     refused = installation.api.ask("POST", "/sessions", asked)
     assert (refused.status, refused.code) == (422, "validation"), refused.body
