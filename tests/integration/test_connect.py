@@ -311,3 +311,17 @@ async def test_another_host_of_the_relay_is_tried() -> None:
             local = (await running.ports())[0]["port"]
             assert await exchanged(local, b"x") == b"x"
             assert json.dumps(running.errors).count("127.0.0.2") == 0
+
+
+async def test_the_relay_may_be_dialled_elsewhere_than_the_gateway_says() -> None:
+    async with world() as server, target() as port:
+        server.hosts = ["127.0.0.9"]  # as where the relay's public address is not reached from here
+        elsewhere = f"127.0.0.1:{server.relay_port}"
+        words = ("--json", "--relay", elsewhere, f"{SERIAL}:{port}")
+        async with connecting(server, *words) as running:
+            local = (await running.ports())[0]["port"]
+            reader, writer = await asyncio.open_connection("127.0.0.1", local)
+            writer.write(b"here")
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 10) == b"here"
+            writer.close()

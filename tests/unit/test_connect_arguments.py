@@ -83,6 +83,7 @@ def test_several_targets_get_a_port_each() -> None:
 def test_the_command_line_goes_before_the_environment() -> None:
     found = options(S, "--url", "http://127.0.0.1:8080", "--token", "other", "--ca", "ca.pem")
     assert (found.url, found.token, found.ca) == ("http://127.0.0.1:8080", "other", Path("ca.pem"))
+    assert found.relay is None and options(S, "--relay", "[::1]:8885").relay == ("::1", 8885)
     assert parse([S], {**ENVIRONMENT, "FLEETGATE_CA": "own.pem"}).ca == Path("own.pem")
 
 
@@ -101,6 +102,7 @@ def test_the_command_line_goes_before_the_environment() -> None:
         ("--minutes", "0", S),
         ("--minutes", "721", S),
         ("--reason", "x" * 201, S),
+        ("--relay", "relay.example", S),
         (S,) * 51,
     ],
 )
