@@ -7,10 +7,11 @@ from sqlalchemy import delete, func, select, text
 from gateway.ingest.sender import Claimed, claim
 from gateway.jobs import sessions
 from gateway.operations import telling
-from gateway.operations.relays import lease_for, register_relay, take_state
+from gateway.operations.relays import lease_for, take_state
 from gateway.storage.schema import audit, membership, outbox, revocation, session
 from gateway.storage.transaction import AnyRow, Transaction
 from tests.contract.world import SITE, World
+from tests.relay_row import one_relay
 from wire.commands import Answer, Command, Outcome, decode_command
 from wire.relay_control import Happening, Lease, State, Usage
 from wire.session_commands import LinkState, Open, Report, open_of, report_answer
@@ -43,17 +44,7 @@ class Tunnel:
         world.heartbeat(serial)
 
     def register_relay(self, *, tls: bool = False, port: int = 8885) -> None:
-        self.world.write(
-            lambda tx: register_relay(
-                tx,
-                RELAY,
-                hosts=("127.0.0.1",),
-                port=8885,
-                domain="localhost",
-                public_port=port,
-                tls=tls,
-            )
-        )
+        self.world.write(lambda tx: one_relay(tx, tls=tls, public_port=port))
 
     # ---- people
 

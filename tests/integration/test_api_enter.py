@@ -15,11 +15,12 @@ from sqlalchemy import insert, select, update
 from gateway.api.limits import HAND_OVERS
 from gateway.command.sections import RelaySection
 from gateway.domain.instants import HOUR_MS
-from gateway.operations.relays import register_relay, take_state
+from gateway.operations.relays import take_state
 from gateway.people.accounts import make_person, make_token
 from gateway.storage.schema import audit, device, membership, relay, session
 from gateway.storage.transaction import Transaction
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
+from tests.relay_row import one_relay
 from wire.relay_control import State
 from wire.tickets import Party, Way, claims_of
 
@@ -49,15 +50,7 @@ async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 
 def opened(tx: Transaction) -> None:
-    register_relay(
-        tx,
-        "relay-1",
-        hosts=["127.0.0.1"],
-        port=8885,
-        domain="localhost",
-        public_port=8885,
-        tls=False,
-    )
+    one_relay(tx)
     take_state(tx, "relay-1", State("epoch-1", 0, 0, 0, 0))
     row = tx.one(select(device).where(device.c.serial == SERIAL))
     assert row is not None

@@ -7,10 +7,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.operations.relays import register_relay, take_state
+from gateway.operations.relays import take_state
 from gateway.people.accounts import make_person, make_token
 from gateway.storage.transaction import Transaction
 from tests.api_server import ApiServer, api_server, everything_works
+from tests.relay_row import one_relay
 from wire.relay_control import State
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -80,15 +81,7 @@ async def test_relays_and_sessions_are_shown_but_never_awaited(server: ApiServer
     everything_works(server)
 
     def heard(tx: Transaction) -> None:
-        register_relay(
-            tx,
-            "relay-1",
-            hosts=["127.0.0.1"],
-            port=8885,
-            domain="localhost",
-            public_port=8885,
-            tls=False,
-        )
+        one_relay(tx)
         take_state(tx, "relay-1", State("epoch-1", 0, 3, 7, 1_048_576))
 
     await server.store.write(heard)

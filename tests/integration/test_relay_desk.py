@@ -14,7 +14,6 @@ from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.relay_desk import LEASE_BYTES_MAX, fitted, merged, relay_of
 from gateway.ingest.session import Login
 from gateway.mqtt_server.connection import Connection, connected
-from gateway.operations.relays import register_relay
 from gateway.storage.migrate import migrate
 from gateway.storage.schema import relay, revocation
 from gateway.storage.store import Store
@@ -29,6 +28,7 @@ from tests.integration.mqtt_node import (
     MqttNode,
     make_node,
 )
+from tests.relay_row import one_relay
 from wire import topics
 from wire.relay_control import (
     HAPPENINGS_MAX,
@@ -80,7 +80,7 @@ async def desk(mosquitto: MosquittoFactory, tmp_path: Path) -> AsyncIterator[Des
     clock = Clock()
     store = Store(path, clock.wall_ms)
     telemetry = Telemetry(clock.wall_ms())
-    await store.write(registered)
+    await store.write(one_relay)
     socket = mqtt.directory / mqtt.settings.socket_name
     settings = NodeSettings(
         "node-1",
@@ -110,18 +110,6 @@ async def desk(mosquitto: MosquittoFactory, tmp_path: Path) -> AsyncIterator[Des
                 task.cancel()
     finally:
         await asyncio.to_thread(store.close)
-
-
-def registered(tx: Transaction) -> None:
-    register_relay(
-        tx,
-        "relay-1",
-        hosts=["127.0.0.1"],
-        port=8885,
-        domain="localhost",
-        public_port=8885,
-        tls=False,
-    )
 
 
 @asynccontextmanager
