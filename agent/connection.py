@@ -4,8 +4,8 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import aiomqtt
 from aiomqtt.exceptions import MqttCodeError, MqttConnectError
@@ -28,6 +28,8 @@ INCOMING_MAX = 64  # more than a gateway says at once; what does not fit is said
 OUTGOING_MAX = 64  # the sender waits for each message, so this is never reached
 INCOMING_BYTES_MAX = 16 * 1024 + 512
 FAREWELL_S_MAX = 3.0
+
+T = TypeVar("T")
 
 _TAKEN_OVER = 0x8E
 # Busy, unavailable and the like are weather; these are a "no" to this login.
@@ -88,6 +90,17 @@ class _Client(aiomqtt.Client):
                 self._connecting = False
                 if self._is_abandoned():
                     self._loop.call_soon_threadsafe(self._drop)
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
+        """aiomqtt waits by `asyncio.wait_for`; of a cancellation that comes in the same turn of the
+        loop as the answer nothing is left by that in Python 3.11, and whoever was told to end
+        goes on.
+        """
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
 
     def _on_disconnect(
         self,

@@ -65,6 +65,10 @@ class Link:
 
     `on_open` accepts the streams that the other side opens and sets their user at once; without
     it this side opens them. `on_end` is called once, with a reason, when the link is over.
+
+    After a goodbye of ours the connection is kept for up to `linger_s` seconds, so that what still
+    comes in is read, until the other side has closed it. Where bytes come to a closed socket its
+    system resets the connection (RFC 1122, 4.2.2.13), and the reset overtakes the goodbye.
     """
 
     def __init__(
@@ -78,8 +82,10 @@ class Link:
         on_open: Callable[[Stream], None] | None = None,
         opens_per_s: float = OPENS_PER_S,
         reader: FrameReader | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         self._transport = transport
+        self._linger_s = linger_s
         self._clock = clock
         self._later = later
         self._on_end = on_end
@@ -130,6 +136,8 @@ class Link:
 
     def receive(self, data: bytes) -> None:
         """Bytes came in. A side that breaks the rules ends the link."""
+        if self.ended:
+            return  # after our goodbye
         self._heard_s = self._clock()
         try:
             self._take_all(data)
@@ -330,7 +338,10 @@ class Link:
         """What waits to be sent is dropped: it would come too late for anybody."""
         if not self._transport.is_closing():
             self._transport.write(reason_frame(Kind.BYE, 0, reason))
-            self._transport.close()
+            if self._linger_s:
+                self._later(self._linger_s, self._transport.abort)
+            else:
+                self._transport.close()
 
     def _over(self, reason: str) -> None:
         self.ended = True

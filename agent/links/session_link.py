@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 BACKOFF_S_FIRST = 0.2
 BACKOFF_S_MAX = 10.0
+LINGER_S = 2.0  # after a goodbye
 SURVIVED_S_MIN = 5.0  # what ends a link after so long is a new problem
 _LOOK_AT_CLOCK_S = 30.0  # the boot clock goes on while the loop's stands still in a sleep
 # A relay's last word that says that nothing is to be dialled again.
@@ -282,6 +283,7 @@ class SessionLink:
             on_open=self._targets.accept,
             opens_per_s=self._around.opens_per_s,
             reader=connection.reader,
+            linger_s=LINGER_S,
         )
         self.link = connection.link = link
         # A ticket that came meanwhile is not needed, and would be too old at the next dial.

@@ -12,6 +12,7 @@ import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
 from broker.relay.lease import LeaseWatch
+from broker.relay.mqtt_client import Client
 from broker.relay.reports import Reports
 from broker.relay.sessions import Sessions
 from wire.heartbeat import WireError
@@ -24,6 +25,7 @@ STATE_EVERY_S = LEASE_EVERY_S
 PAUSE_S = 0.1  # the first that happens is said at once, what follows it together
 MORE_S = 0.4  # when it does not fit into one message
 ANSWER_S_MAX = 10.0
+PARTING_S_MAX = 1.0  # whoever stops the relay waits for this
 KEEPALIVE_S = 15
 WAIT_S_FIRST = 0.2
 WAIT_S_MAX = 5.0
@@ -78,17 +80,29 @@ class Control:
         """Until cancelled."""
         wait_s = WAIT_S_FIRST
         dice = secrets.SystemRandom()
-        while True:
-            self.connected = False
-            try:
-                await self._session()
-            except* (aiomqtt.MqttError, ControlError, OSError, ValueError) as errors:
-                log.warning("no control link error=%s", errors.exceptions[0])
-            if self.connected:
-                wait_s = WAIT_S_FIRST
-            self.connected = False
-            await asyncio.sleep(dice.uniform(0, wait_s))  # relays come back one after another
-            wait_s = min(2 * wait_s, WAIT_S_MAX)
+        me = asyncio.current_task()
+        assert me is not None
+        async with asyncio.TaskGroup() as group:
+            while True:
+                # A task of its own: Python 3.11's TaskGroup may leave its owner marked as
+                # cancelled, and the mark is looked at below.
+                connected = await group.create_task(self._attempt(), name="control link")
+                if me.cancelling():
+                    # Parting failed as well; an error takes the cancellation's place then.
+                    raise asyncio.CancelledError
+                if connected:
+                    wait_s = WAIT_S_FIRST
+                await asyncio.sleep(dice.uniform(0, wait_s))  # relays come back one after another
+                wait_s = min(2 * wait_s, WAIT_S_MAX)
+
+    async def _attempt(self) -> bool:
+        """Connects and stays connected as long as it can; whether it ever was."""
+        try:
+            await self._session()
+        except* (aiomqtt.MqttError, ControlError, OSError, ValueError) as errors:
+            log.warning("no control link error=%s", errors.exceptions[0])
+        connected, self.connected = self.connected, False
+        return connected
 
     async def _session(self) -> None:
         async with self._client() as client:
@@ -97,17 +111,20 @@ class Control:
                     raise ControlError(f"subscription not allowed: {code}")
             self.connected = True
             log.info("control link up server=%s:%s", self._server.host, self._server.port)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(client))
-                group.create_task(self._report(client))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._listen(client))
+                    group.create_task(self._report(client))
+            finally:
+                client.timeout = PARTING_S_MAX
 
-    def _client(self) -> aiomqtt.Client:
+    def _client(self) -> Client:
         server = self._server
         login = f"@{self._relay}"
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         tls.load_verify_locations(cafile=server.ca_file)
-        return aiomqtt.Client(
+        return Client(
             server.host,
             server.port,
             username=login,

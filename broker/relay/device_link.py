@@ -19,6 +19,7 @@ from wire.tickets import Party, Way
 log = logging.getLogger(__name__)
 
 HELLO_S_MAX = 10.0
+LINGER_S = 2.0  # after a goodbye
 WRITE_BYTES_HIGH = 128 * 1024
 
 
@@ -63,6 +64,7 @@ class DeviceLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._known()
         if self._link is not None:
+            self._sessions.connected -= 1
             self._link.lost()
         self._transport = None
 
@@ -147,7 +149,9 @@ class DeviceLink(asyncio.Protocol):
             later=loop.call_later,
             on_end=self._ended,
             reader=self._reader,
+            linger_s=LINGER_S,
         )
+        self._sessions.connected += 1
         log.info(
             "link up session=%s address=%s answer=%s",
             session.id,

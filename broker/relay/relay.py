@@ -19,7 +19,8 @@ from broker.relay.tickets import TicketDesk
 
 log = logging.getLogger(__name__)
 
-GOODBYE_S = 0.1  # for what was said last to leave
+GOODBYE_S_MAX = 1.0  # for what was said last to arrive
+GOODBYE_LOOK_S = 0.01
 
 # Makes what serves browsers: called with the relay once, in the loop, before it listens.
 WebMaker = Callable[["Relay"], WebFactory]
@@ -118,13 +119,23 @@ class Relay:
                 group.create_task(door.run())
                 group.create_task(self.control.run())
                 group.create_task(self._sweep())
+                try:
+                    await asyncio.get_running_loop().create_future()  # until cancelled
+                finally:
+                    # First of all: an MQTT server that hangs must not delay it.
+                    await self._say_goodbye()
         finally:
-            had_sessions = len(self.sessions) > 0
-            self.sessions.stop()
             for ending in self.endings:
                 await ending()
-            if had_sessions:
-                await asyncio.sleep(GOODBYE_S)
+
+    async def _say_goodbye(self) -> None:
+        self.sessions.stop()
+        try:
+            async with asyncio.timeout(GOODBYE_S_MAX):
+                while self.sessions.connected:  # noqa: ASYNC110  # once in a life, for a moment
+                    await asyncio.sleep(GOODBYE_LOOK_S)
+        except TimeoutError:
+            log.info("devices not parted count=%d", self.sessions.connected)
 
     async def _sweep(self) -> None:
         while True:

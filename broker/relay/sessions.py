@@ -34,6 +34,7 @@ class Sessions:
         self.limits = limits
         self.budget = Budget(RELAY_BYTES)
         self.happenings = happenings
+        self.connected = 0  # devices' connections, those too to which goodbye was said
         self._clock = clock
         self._lease = lease
         self._by_id: dict[str, Session] = {}
