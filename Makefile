@@ -14,14 +14,14 @@ DEMO_ROUTERS ?= 25
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system-packages up test test-long \
+.PHONY: help venv system-packages test-packages up test test-long \
 	check check-format check-lint check-types format bench lock connect-pyz clean
 
 help:
 	@echo 'make venv       .venv with everything, and Mosquitto'
 	@echo 'make up         a living demo of $(DEMO_ROUTERS) simulated routers, in the foreground, in ./data'
-	@echo 'make test       the whole suite, as CI runs it'
-	@echo 'make test-long  fuzzing, kill rounds and scale, with a summary table'
+	@echo 'make test       the whole suite, as CI runs it, with PostgreSQL, Chromium and OpenSSH'
+	@echo 'make test-long  fuzzing, kill rounds and scale, and all scenarios with PostgreSQL; summary tables'
 	@echo 'make check      formatting, lint and types'
 	@echo 'make format     puts the formatting right'
 	@echo 'make bench      measurements beside the peers'
@@ -31,6 +31,11 @@ help:
 # Cheap enough for every call, so that a removed Mosquitto is noticed too.
 system-packages:
 	@PYTHON='$(PYTHON)' packaging/system-packages
+
+# PostgreSQL, Chromium and so on; after the others, since apt-get runs once at a time. Where they may not be installed
+# that is said and the tests run all the same: those that need PostgreSQL fail, those that need another one are skipped.
+test-packages: system-packages
+	-@PYTHON='$(PYTHON)' packaging/system-packages tests
 
 venv: system-packages $(STAMP)
 
@@ -44,11 +49,14 @@ $(STAMP): pyproject.toml requirements-test.lock | system-packages
 up: venv
 	@exec $(VENV)/bin/fleetgate up --demo $(DEMO_ROUTERS) --data ./data --ready-file ./data/ready.json $(ARGS)
 
-test: venv
+test: venv test-packages
 	@$(RUN) -m pytest -n 2 --dist loadfile -m 'not long' $(ARGS)
 
-test-long: venv
-	@$(RUN) -m pytest -m long $(ARGS)
+# Then all scenarios once more with PostgreSQL; both results count.
+test-long: venv test-packages
+	@status=0; $(RUN) -m pytest -m long $(ARGS) || status=$$?; \
+	FLEETGATE_TEST_ENGINE=postgresql $(RUN) -m pytest tests/scenario $(ARGS) || status=$$?; \
+	exit $$status
 
 # Three targets, so that `make -k check` tells all that there is to tell.
 check: check-format check-lint check-types
@@ -66,7 +74,7 @@ format: venv
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-bench: venv
+bench: venv test-packages
 	@$(RUN) -m bench $(ARGS)
 
 # Constraints only: names and exact versions of what a fresh environment holds.

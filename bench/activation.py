@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.engines import Database, new_database
 from gateway.clock import Clock
+from gateway.command.gateway import tune_collector
 from gateway.domain.rights import Principal, Role
 from gateway.operations.all import MODULES
 from gateway.operations.registry import Site, execute, operations
 from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator
-from gateway.storage.migrate import migrate
 from gateway.storage.store import Store
+from tests.databases import store_of
 
 DEVICES = 2_000
 CALLERS = 200
@@ -35,15 +38,26 @@ SITE = Site(
 )
 
 
-def measure(folder: Path) -> tuple[float, float]:
-    """µs of CPU per activation, and activations per commit."""
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one activation; `a_commit` is how many of them shared one."""
+
+    cpu_us: float
+    server_cpu_us: float
+    a_second: float
+    a_commit: float
+
+
+def measure(folder: Path, engine: str) -> Figures:
+    """Activations of as many callers at once."""
     assert len(OPERATIONS) >= len(MODULES)
-    return asyncio.run(_measure(folder / "activation.db"))
+    tune_collector()
+    with new_database(engine, folder) as database:
+        return asyncio.run(_measure(database))
 
 
-async def _measure(path: Path) -> tuple[float, float]:
-    migrate(path)
-    store = Store(path, Clock().wall_ms)
+async def _measure(database: Database) -> Figures:
+    store = store_of(database.address, Clock().wall_ms)
     try:
         person = await store.write(lambda tx: make_operator(tx, "a@example.org", "A", "no hash"))
         operator = Principal("user:1", person, operator=True)
@@ -66,7 +80,8 @@ async def _measure(path: Path) -> tuple[float, float]:
                     for number in range(start, start + CALLERS)
                 )
             )
-        commits, cpu_s = store.commits, time.process_time()
+        commits, begin_s = store.commits, time.monotonic()
+        cpu_s, server_s = time.process_time(), database.server_cpu_s()
         for start in range(0, DEVICES, CALLERS):
             await asyncio.gather(
                 *(
@@ -74,8 +89,13 @@ async def _measure(path: Path) -> tuple[float, float]:
                     for number in range(start, start + CALLERS)
                 )
             )
-        spent_s = time.process_time() - cpu_s
-        return spent_s * 1e6 / DEVICES, DEVICES / (store.commits - commits)
+        cpu_s, server_s = time.process_time() - cpu_s, database.server_cpu_s() - server_s
+        return Figures(
+            cpu_s * 1e6 / DEVICES,
+            server_s * 1e6 / DEVICES,
+            DEVICES / (time.monotonic() - begin_s),
+            DEVICES / (store.commits - commits),
+        )
     finally:
         store.close()
 
@@ -83,7 +103,8 @@ async def _measure(path: Path) -> tuple[float, float]:
 async def _ask(store: Store, caller: Principal, called: str, **given: Any) -> Any:
     op = OPERATIONS[called]
     asked = msgspec.convert(given, op.input)
-    return await store.write(partial(_run, op=op, caller=caller, asked=asked))
+    run = partial(_run, op=op, caller=caller, asked=asked)
+    return await store.write(run, tree=op.tree)
 
 
 def _run(tx: Any, *, op: Any, caller: Principal, asked: Any) -> Any:

@@ -40,6 +40,7 @@ class Telemetry:
     relay_states_malformed: int = 0
     relay_states_overflowed: int = 0  # dropped because too many waited; relays repeat them
     relays_unknown: int = 0  # states of relays that are not registered
+    history_to_ms: int = 0  # up to where history is rolled up by hour
     leases_at_ms: dict[str, int] = field(default_factory=dict)  # when each relay was last sent one
     jobs_at_ms: dict[str, int] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)

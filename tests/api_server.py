@@ -28,9 +28,10 @@ from gateway.operations.registry import Site
 from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator, make_token
 from gateway.people.passwords import hash_password
-from gateway.storage.migrate import migrate
+from gateway.storage.address import Address
 from gateway.storage.store import Store
 from gateway.telemetry import Telemetry
+from tests.databases import store_of
 
 EMAIL = "operator@example.org"
 PASSWORD = "correct horse battery"
@@ -121,13 +122,11 @@ class ApiServer:
 
 @asynccontextmanager
 async def api_server(
-    folder: Path, *, relay: RelaySection | None = None, **http: Any
+    folder: Path, database: Address, *, relay: RelaySection | None = None, **http: Any
 ) -> AsyncIterator[ApiServer]:
-    """Schema, operator and token; then the server. `http` changes the `[http]` section."""
-    path = folder / "fleetgate.db"
-    await asyncio.to_thread(migrate, path)
+    """Operator and token; then the server. `http` changes the `[http]` section."""
     clock = MovableClock()
-    store = Store(path, clock.wall_ms)
+    store = store_of(database, clock.wall_ms)
     try:
         hashed = await asyncio.to_thread(hash_password, PASSWORD)
         person_id = await store.write(lambda tx: make_operator(tx, EMAIL, "Olga", hashed))

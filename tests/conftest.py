@@ -1,13 +1,15 @@
-"""What tests get: a real Mosquitto, a watch on tasks left behind, rows of the closing table."""
+"""What tests get: a real Mosquitto and PostgreSQL, a watch on tasks left behind, table rows."""
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.mosquitto import MosquittoError, MosquittoServer, chosen_way, new_server
+from tests.postgres import PostgresCluster, PostgresError, chosen_postgres
 
 MosquittoFactory = Callable[..., MosquittoServer]
 SummaryRow = Callable[..., None]
@@ -17,17 +19,24 @@ LEFT_BEHIND_S_MAX = 1.0
 UNIT_TESTS = Path(__file__).parent / "unit"
 TICK_S = 0.05
 BLOCKED_S_MAX = 1.0
+DATABASE_NUMBERS = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SUMMARY_ROWS] = []
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
+    lines = []
     try:
-        return f"mosquitto: {chosen_way()[1]}"
+        lines.append(f"mosquitto: {chosen_way()[1]}")
     except MosquittoError as error:
-        return f"mosquitto: {error}"
+        lines.append(f"mosquitto: {error}")
+    try:
+        lines.append(f"postgresql: {chosen_postgres()[1]}")
+    except PostgresError as error:
+        lines.append(f"postgresql: {error}")
+    return lines
 
 
 @pytest.fixture
@@ -50,6 +59,30 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoFac
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[PostgresCluster]:
+    """One for each test process, quick and not durable; who stops it starts it again."""
+    try:
+        cluster = PostgresCluster()
+    except PostgresError as error:
+        # As with Mosquitto: a missing server is a failure and never a skip.
+        pytest.fail(str(error), pytrace=False)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def postgres_database(postgres_cluster: PostgresCluster) -> Iterator[str]:
+    """The address of an empty database that is gone after the test."""
+    name = f"test_{next(DATABASE_NUMBERS)}"
+    postgres_cluster.create(name)
+    yield postgres_cluster.url(name)
+    postgres_cluster.drop(name)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Enforces the table of who may import whom, for our own packages and the libraries it names."""
 
 import ast
+import re
 import sys
 import textwrap
 import tomllib
@@ -41,7 +42,8 @@ OTHER_NAMES = {"pyjwt": "jwt"}
 def declared_libraries() -> frozenset[str]:
     """Import names of what the server's distribution asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {requirement.partition(">=")[0] for requirement in project["dependencies"]}
+    # What follows the name is a bound, or extras in brackets.
+    names = {re.split(r"[\[>]", requirement)[0] for requirement in project["dependencies"]}
     return frozenset(OTHER_NAMES.get(name, name.replace("-", "_")) for name in names)
 
 

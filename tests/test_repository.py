@@ -120,6 +120,17 @@ def test_ci_runs_the_command_of_make_test() -> None:
         assert (ROOT / name).stat().st_mode & 0o111, f"{name} is not executable"
 
 
+def test_whatever_runs_tests_or_measurements_installs_what_only_they_need() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    needs = dict(re.findall(r"^([a-z-]+): (.*)$", makefile, re.MULTILINE))
+    for target in ("test", "test-long", "bench"):
+        assert "test-packages" in needs[target].split(), target
+    # Two at a time would wait for the lock of the package manager in vain.
+    assert needs["test-packages"] == "system-packages"
+    for name in (".ci/run", "Makefile"):
+        assert "packaging/system-packages tests" in (ROOT / name).read_text(encoding="utf-8"), name
+
+
 def test_the_lock_pins_every_direct_dependency_at_or_above_its_bound() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lock = (ROOT / "requirements-test.lock").read_text(encoding="utf-8")
@@ -127,7 +138,8 @@ def test_the_lock_pins_every_direct_dependency_at_or_above_its_bound() -> None:
     wanted = project["dependencies"] + project["optional-dependencies"]["test"]
     assert wanted
     for requirement in wanted:
-        name, _, bound = requirement.partition(">=")
+        named, _, bound = requirement.partition(">=")
+        name = named.partition("[")[0]  # without extras
         # Names are compared as the index normalises them.
         exact = pinned.get(name) or pinned.get(name.replace("-", "_"))
         assert exact, f"{name} is not in the lock: make lock"

@@ -16,5 +16,6 @@ class Ended(StrEnum):
     RIGHT_LOST = "right_lost"
     MOVED = "moved"  # the device belongs to another company now
     RELEASED = "released"  # another device took the serial over
+    RESTORED = "restored"  # the installation was restored from a backup
     CONTROL_LINK_LOST = "control_link_lost"  # the relay heard nothing of the gateway
     OVER = "over"  # the relay ended it for another reason

@@ -36,6 +36,7 @@ _OVER: Mapping[str, str] = {
     Ended.RIGHT_LOST: "you may not reach this any more; ask an administrator",
     Ended.MOVED: "the device belongs to another company now",
     Ended.RELEASED: "another device took the serial over",
+    Ended.RESTORED: "the installation was restored from a backup",
     Ended.CONTROL_LINK_LOST: "the relay heard nothing of the gateway for five minutes",
     Ended.OVER: "the relay ended it",
 }

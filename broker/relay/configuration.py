@@ -19,6 +19,7 @@ from wire.streams import OPENS_PER_S
 
 _ID = re.compile(r"relay-[a-z0-9-]{1,24}")
 _DOMAIN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-)){0,8}")
+_SERVER = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}")
 TICKET_KEYS_MAX = 16
 
 
@@ -49,6 +50,17 @@ class RelayConfiguration:
     log_format: str = "text"
     log_level: str = "info"
     opens_per_s: float = OPENS_PER_S
+    # HOST:PORT of other nodes' MQTT servers, tried in turn while the first does not answer
+    mqtt_servers: tuple[str, ...] = ()
+
+    @property
+    def mqtt_addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where the relay signs in, in the order in which it tries."""
+        others = (server.rpartition(":") for server in self.mqtt_servers)
+        return (
+            (self.mqtt_host, self.mqtt_port),
+            *((host.strip("[]"), int(port)) for host, _, port in others),
+        )
 
     @property
     def on_loopback(self) -> bool:
@@ -114,7 +126,16 @@ def _value(key: str, kind: Any, value: Any, folder: Path) -> Any:
         return folder / value
     if kind == Path | None and isinstance(value, str):
         return folder / value if value else None
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    listed = kind == tuple[str, ...] and isinstance(value, list)
+    if listed and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    words = {
+        tuple[str, ...]: "a list of texts",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+    }
     raise ConfigurationError(f"{key} must be {words.get(kind, 'a path')}, not {value!r}")
 
 
@@ -129,6 +150,9 @@ def _check(configuration: RelayConfiguration) -> None:
     for name in ("port", "public_port", "mqtt_port"):
         if not 0 <= getattr(configuration, name) <= 65_535:
             raise ConfigurationError(f"{name} must be from 0 to 65535")
+    for server in configuration.mqtt_servers:
+        if not _SERVER.fullmatch(server):
+            raise ConfigurationError(f"mqtt_servers: write HOST:PORT, not {server!r}")
     if not _DOMAIN.fullmatch(configuration.domain):
         raise ConfigurationError("domain must be a host name in lower case")
     url = urlsplit(configuration.gateway_url)

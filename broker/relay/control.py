@@ -16,7 +16,7 @@ from broker.relay.mqtt_client import Client
 from broker.relay.reports import Reports
 from broker.relay.sessions import Sessions
 from wire.heartbeat import WireError
-from wire.relay_control import LEASE_EVERY_S, Lease, decode_lease
+from wire.relay_control import LEASE_EVERY_S, LEASE_S, Lease, decode_lease
 from wire.topics import relay_command, relay_event
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,10 @@ INCOMING_MAX = 64
 _WORD = re.compile(r"[a-z_]{1,64}")
 
 
-class MqttServer(NamedTuple):
-    """Where the relay signs in, as `@` and its id."""
+class MqttServers(NamedTuple):
+    """Where the relay signs in, as `@` and its id: at the first that answers."""
 
-    host: str
-    port: int
+    addresses: tuple[tuple[str, int], ...]
     ca_file: Path
     password_file: Path
 
@@ -51,14 +50,16 @@ class Control:
 
     def __init__(
         self,
-        server: MqttServer,
+        servers: MqttServers,
         *,
         relay: str,
         epoch: str,
         sessions: Sessions,
         lease: LeaseWatch,
     ) -> None:
-        self._server = server
+        self._servers = servers
+        self._turn = 0  # which of them is tried now
+        self.leased = False  # by a gateway behind it
         self._relay = relay
         self._epoch = epoch
         self._sessions = sessions
@@ -92,6 +93,8 @@ class Control:
                     raise asyncio.CancelledError
                 if connected:
                     wait_s = WAIT_S_FIRST
+                # After one that served, the own one again: others have relays of their own.
+                self._turn = 0 if self.leased else self._turn + 1
                 await asyncio.sleep(dice.uniform(0, wait_s))  # relays come back one after another
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
 
@@ -105,30 +108,34 @@ class Control:
         return connected
 
     async def _session(self) -> None:
-        async with self._client() as client:
+        self.leased = False
+        addresses = self._servers.addresses
+        host, port = addresses[self._turn % len(addresses)]
+        async with self._client(host, port) as client:
             for code in await client.subscribe(relay_command(self._relay), qos=0):
                 if (code.value if isinstance(code, ReasonCode) else code) >= 0x80:
                     raise ControlError(f"subscription not allowed: {code}")
             self.connected = True
-            log.info("control link up server=%s:%s", self._server.host, self._server.port)
+            log.info("control link up server=%s:%s", host, port)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._listen(client))
                     group.create_task(self._report(client))
+                    if len(addresses) > 1:
+                        group.create_task(self._insist_on_leases())
             finally:
                 client.timeout = PARTING_S_MAX
 
-    def _client(self) -> Client:
-        server = self._server
+    def _client(self, host: str, port: int) -> Client:
         login = f"@{self._relay}"
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        tls.load_verify_locations(cafile=server.ca_file)
+        tls.load_verify_locations(cafile=self._servers.ca_file)
         return Client(
-            server.host,
-            server.port,
+            host,
+            port,
             username=login,
-            password=server.password_file.read_text(encoding="utf-8").strip(),
+            password=self._servers.password_file.read_text(encoding="utf-8").strip(),
             identifier=login,
             protocol=aiomqtt.ProtocolVersion.V5,
             clean_start=True,
@@ -147,6 +154,13 @@ class Control:
                 continue
             self.take(lease)
         raise ControlError("the connection ended")
+
+    async def _insist_on_leases(self) -> None:
+        """An MQTT server whose gateways are away is left for one that has some."""
+        while True:
+            await asyncio.sleep(LEASE_S)
+            if self._lease.age_s > LEASE_S:
+                raise ControlError("no gateway answers here")
 
     async def _report(self, client: aiomqtt.Client) -> None:
         while True:
@@ -179,5 +193,6 @@ class Control:
         notes = (note for note in lease.notes if _WORD.fullmatch(note.hop + note.code))
         self._sessions.take_notes(tuple(notes))
         self._lease.renew()
+        self.leased = True
         if reports.applied != before:
             self.stir()

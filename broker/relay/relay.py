@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from broker.relay.arrivals import Arrivals
 from broker.relay.clock import Clock
 from broker.relay.configuration import RelayConfiguration, read_ticket_keys
-from broker.relay.control import Control, MqttServer
+from broker.relay.control import Control, MqttServers
 from broker.relay.device_link import DeviceLink
 from broker.relay.door import BACKLOG, Door, WebFactory, server_context
 from broker.relay.happenings import Happenings
@@ -63,9 +63,8 @@ class Relay:
         most = Arrivals()
         self.arrivals = Arrivals(per_address=most.most) if configuration.behind_proxy else most
         self.control = Control(
-            MqttServer(
-                configuration.mqtt_host,
-                configuration.mqtt_port,
+            MqttServers(
+                configuration.mqtt_addresses,
                 configuration.mqtt_ca_file,
                 configuration.mqtt_password_file,
             ),

@@ -317,6 +317,10 @@ ENDED: dict[str, Text] = {
         "El equipo se ha trasladado a otra empresa.",
     ),
     Ended.RELEASED: ("The device was released.", "El equipo se ha liberado."),
+    Ended.RESTORED: (
+        "The server was restored from a backup.",
+        "El servidor se ha restaurado desde una copia.",
+    ),
     Ended.CONTROL_LINK_LOST: (
         "The relay was without its gateway for too long.",
         "El servidor de enlace estuvo demasiado tiempo sin el servidor.",

@@ -59,7 +59,7 @@ def make_app(
         hand_overs=Limits(_loop_time, allowance=HAND_OVERS),
         throttle=Throttle(clock.boot_ms),
         health=health,
-        facts=StatusFacts(store, site, telemetry, clock, health),
+        facts=StatusFacts(store, site, telemetry, clock, health, configuration.mqtt.gateway),
         sleep=sleep,
     )
     for op in all_operations():

@@ -17,7 +17,7 @@ from gateway.api.execution import read_body
 from gateway.api.services import Sleep
 from gateway.clock import Clock
 from gateway.domain.refusals import Code, Refused
-from gateway.operations import joining
+from gateway.operations import joining, recovering
 from gateway.operations.registry import Site
 from gateway.storage.store import Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
@@ -121,7 +121,8 @@ class DevicesListener:
         return web.json_response(answer.as_json())
 
     async def status(self, request: web.Request) -> web.Response:
-        """Where a device stands that shows the record of an earlier join."""
+        """Where a device stands that shows the record of an earlier join; after the restore of an
+        older backup this is how it becomes known again."""
         serial = request.query.get("serial", "")
         record = request.query.get("record", "")
         address = address_group(request.remote or "")
@@ -129,8 +130,13 @@ class DevicesListener:
             if len(record) > RECORD_CHARS_MAX:
                 raise Refused(Code.FORBIDDEN, REFUSED)
             answer = await self._store.read(
-                lambda tx: joining.status(tx, self._site, serial, record)
+                lambda tx: recovering.status(tx, self._site, serial, record)
             )
+            if answer is None:
+                answer = await self._store.write(
+                    lambda tx: recovering.recover(tx, self._site, serial, record)
+                )
+                log.info("device recovered serial=%s address=%s", serial, address)
         except Refused as error:
             raise await self._refusal(address) from error
         return web.json_response(answer.as_json())

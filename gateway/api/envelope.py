@@ -14,7 +14,7 @@ from gateway.api.services import Services, services_of
 from gateway.command.sections import HttpSection
 from gateway.domain.refusals import Code, Refused
 from gateway.people.tokens import hash_token
-from gateway.storage.store import StoreBusy, StoreClosed
+from gateway.storage.store import StoreBusy, StoreClosed, StoreError, StoreUnable, StoreUnsure
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +93,23 @@ def _too_fast(request: web.Request) -> problems.Problem:
     )
 
 
+def _unavailable(error: StoreError) -> str:
+    """What the caller can do; the operator reads on /readyz and in the log what is wrong."""
+    if isinstance(error, StoreUnsure):
+        return (
+            "The database went away before it said whether this was done: ask again with the same"
+            " Idempotency-Key, or look first."
+        )
+    if isinstance(error, StoreUnable):
+        return "The database does not work at present; nothing was done. Try again."
+    return "The server has too much to do; try again."
+
+
 def _problem_of(request: web.Request, services: Services, error: Exception) -> problems.Problem:
     if isinstance(error, Refused):
         return problems.of_refusal(error, request_id(request))
     if isinstance(error, StoreBusy | StoreClosed):
-        return problems.problem(
-            Code.UNAVAILABLE, "The server has too much to do; try again.", request_id(request)
-        )
+        return problems.problem(Code.UNAVAILABLE, _unavailable(error), request_id(request))
     where = request.match_info.route.resource
     address = "" if where is None else where.canonical
     log.error(

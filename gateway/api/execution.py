@@ -127,7 +127,9 @@ async def _write(
 ) -> Done:
     plain = asked.key is None and prepare is None and not isinstance(asked.given, Refused)
     if plain and _seen_before(services, asked.credential):
-        return await services.store.write(lambda tx: _run(tx, request, services, asked))
+        return await services.store.write(
+            lambda tx: _run(tx, request, services, asked), tree=asked.op.tree
+        )
     # The ledger's operation id is made of the principal's name, which must be known before; what
     # is wrong with the input, or long work, is only for those who may ask at all; and strangers
     # do not get to the one writer.
@@ -141,7 +143,7 @@ async def _write(
     def work(tx: Transaction) -> Done:
         return _run(tx, request, services, asked, name)
 
-    return await services.store.write(work, operation_id=operation_id)
+    return await services.store.write(work, operation_id=operation_id, tree=asked.op.tree)
 
 
 def _seen_before(services: Services, credential: Credential) -> bool:
@@ -185,13 +187,13 @@ def _run(
     # Nobody in particular has no keys of its own.
     key = asked.key if principal.user_id is not None else None
     if key is not None:
-        kept = services.answers.find(tx, principal.name, key, asked.request_hash)
+        kept = services.answers.claim(tx, principal.name, key, asked.request_hash)
         if kept is not None:
             return Done(kept, identity, replayed=True)
     result = execute(tx, asked.op, principal, services.site, asked.given)
     answer = Kept(asked.op.status, msgspec.json.encode(result))
     if key is not None:
-        services.answers.keep(tx, principal.name, key, asked.request_hash, answer)
+        services.answers.keep(tx, principal.name, key, answer)
     return Done(answer, identity)
 
 

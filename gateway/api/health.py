@@ -57,7 +57,9 @@ class Health:
         except TimeoutError:
             return Check("database", False, f"no answer within {DATABASE_S_MAX:.0f} s")
         except (StoreError, SQLAlchemyError) as error:
-            return Check("database", False, f"it does not answer: {type(error).__name__}")
+            # The first line only: drivers add lines of advice.
+            why = str(error).partition("\n")[0] or type(error).__name__
+            return Check("database", False, f"the database does not answer: {why}")
         trouble = self.store.trouble()
         return Check("database", not trouble, trouble and f"nothing can be stored: {trouble}")
 

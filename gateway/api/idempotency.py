@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import insert, select
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.refusals import Code, Refused
+from gateway.storage.locks import Raced
 from gateway.storage.schema import idempotency
 from gateway.storage.transaction import Transaction
 
@@ -51,15 +53,33 @@ class Answers:
         digest = hashlib.sha256(f"{method}\n{path}\n".encode() + body).digest()
         return hmac.digest(self._digest_key, digest, "sha256")
 
-    def find(self, tx: Transaction, principal: str, key: str, request_hash: bytes) -> Kept | None:
-        """The answer given before. Raises `Refused` when the key belongs to another request."""
+    def claim(self, tx: Transaction, principal: str, key: str, request_hash: bytes) -> Kept | None:
+        """The answer given before; without one the key is this transaction's, which has to `keep`.
+
+        Another transaction that has the key is waited for. Raises `Refused` when the key belongs
+        to another request.
+        """
+        dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
+        claimed = tx.one(
+            dialect.insert(idempotency).on_conflict_do_nothing().returning(idempotency.c.key),
+            {
+                "principal": principal,
+                "key": key,
+                "request_hash": request_hash,
+                "status": 0,
+                "body": b"",
+                "at": tx.now_ms,
+            },
+        )
+        if claimed is not None:
+            return None
         row = tx.one(
             select(idempotency).where(
                 idempotency.c.principal == principal, idempotency.c.key == key
             )
         )
         if row is None:
-            return None
+            raise Raced("a key whose time is over")  # deleted between the two statements
         if not hmac.compare_digest(row.request_hash, request_hash):
             raise Refused(
                 Code.IDEMPOTENCY_CONFLICT,
@@ -78,25 +98,12 @@ class Answers:
             ) from error
         return Kept(row.status, body)
 
-    def keep(
-        self,
-        tx: Transaction,
-        principal: str,
-        key: str,
-        request_hash: bytes,
-        answer: Kept,
-    ) -> None:
+    def keep(self, tx: Transaction, principal: str, key: str, answer: Kept) -> None:
         """Writes the answer beside its effect."""
         nonce = os.urandom(NONCE_BYTES)
         sealed = self._seal.encrypt(nonce, answer.body, f"{principal}\n{key}".encode())
         tx.run(
-            insert(idempotency),
-            {
-                "principal": principal,
-                "key": key,
-                "request_hash": request_hash,
-                "status": answer.status,
-                "body": nonce + sealed,
-                "at": tx.now_ms,
-            },
+            update(idempotency)
+            .where(idempotency.c.principal == principal, idempotency.c.key == key)
+            .values(status=answer.status, body=nonce + sealed)
         )

@@ -43,7 +43,9 @@ class Field(NamedTuple):
 def fields_of(kind: type[msgspec.Struct]) -> Mapping[str, Field]:
     """The fields of an input, with their limits."""
     hints = get_type_hints(kind, include_extras=True)
-    kinds = {name: _without_unset(hints[name]) for name in kind.__struct_encode_fields__}
+    # The outside may say `from`, which no attribute can be called.
+    names = zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)
+    kinds = {outside: _without_unset(hints[inside]) for outside, inside in names}
     return {name: Field(hint, _is_list(hint)) for name, hint in kinds.items()}
 
 

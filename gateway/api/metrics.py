@@ -53,6 +53,7 @@ class StatusCollector(Collector):
         yield _gauge("outbox_unsent", "Commands not sent yet", status.outbox.unsent)
         yield _counter("commands_sent", "Commands sent to devices", status.outbox.sent)
         yield _gauge("quarantine_rows", "Messages kept aside for a look", status.quarantine)
+        yield _gauge("devices_recovered", "Devices to be released", status.recovered)
         if status.ledger.ok is not None:
             yield _gauge("ledger_ok", "1 when the last check found no error", status.ledger.ok)
         yield _gauge(

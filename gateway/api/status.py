@@ -2,20 +2,26 @@
 
 import asyncio
 import platform
-import sqlite3
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import func, select, text
 
 from gateway.api.health import Check, Health
+from gateway.api.node_status import NodeFacts, NodeNow, count_nodes, node_now
 from gateway.api.tunnel_status import Relay, Sessions, count_tunnels, relays_now
 from gateway.clock import Clock
 from gateway.domain.instants import instant_text
 from gateway.operations.registry import Site
-from gateway.storage.schema import device, device_live, installation, outbox, quarantine
+from gateway.storage.schema import (
+    device,
+    device_live,
+    enrolment,
+    installation,
+    outbox,
+    quarantine,
+)
 from gateway.storage.store import Store
 from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry
@@ -36,8 +42,11 @@ class Counts(msgspec.Struct):
     service: dict[str, int]
     outbox_unsent: int
     quarantine: int
+    recovered: int
     ledger_checked_at: int | None
     ledger_ok: bool | None
+    database_bytes: int
+    nodes: list[NodeFacts]
     latency_ms: float = 0.0
 
 
@@ -48,6 +57,7 @@ class Mqtt(msgspec.Struct):
     closed_proven_at: str | None
     probe_at: str | None
     probe_round_trip_ms: float
+    gateway: str  # which one answers this
     node: str
     node_clock_ms: int  # runs only while probes come back; presence is judged by it
     logins_wanted: int
@@ -100,6 +110,13 @@ class RelayMessages(msgspec.Struct):
     unknown: int
 
 
+class HistoryLevels(msgspec.Struct):
+    """How far the roll-up of history has come; it is some two hours behind on purpose."""
+
+    rolled_up_to: str | None
+    behind_s: int
+
+
 class LedgerCheck(msgspec.Struct):
     """When the ledger was last checked against itself."""
 
@@ -122,6 +139,7 @@ class Status(msgspec.Struct):
     devices: dict[str, int]
     service: dict[str, int]
     mqtt: Mqtt
+    nodes: list[NodeNow]
     ingest: Ingest
     database: Database
     outbox: Outbox
@@ -131,7 +149,9 @@ class Status(msgspec.Struct):
     relays: list[Relay]
     relay_messages: RelayMessages
     ledger: LedgerCheck
+    history: HistoryLevels
     quarantine: int
+    recovered: int  # devices that a restored backup did not know, to be released
     clock_in_doubt: str | None
     jobs: dict[str, str]
     errors: dict[str, int]
@@ -150,6 +170,7 @@ class StatusFacts:
     telemetry: Telemetry
     clock: Clock
     health: Health
+    gateway: str
     _counts: Counts | None = None
     _good_until_s: float = 0.0
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -183,9 +204,10 @@ class StatusFacts:
             devices=counts.devices,
             service=counts.service,
             mqtt=self._mqtt(),
+            nodes=[node_now(facts, now_ms) for facts in counts.nodes],
             ingest=self._ingest(now_ms),
             database=Database(
-                database_bytes(self.store.path),
+                counts.database_bytes,
                 counts.latency_ms,
                 self.store.commits,
                 self.store.waiting(),
@@ -202,7 +224,12 @@ class StatusFacts:
                 telemetry.relays_unknown,
             ),
             ledger=LedgerCheck(_instant(counts.ledger_checked_at), counts.ledger_ok),
+            history=HistoryLevels(
+                _instant(telemetry.history_to_ms),
+                max(0, now_ms - telemetry.history_to_ms) // 1000 if telemetry.history_to_ms else 0,
+            ),
             quarantine=counts.quarantine,
+            recovered=counts.recovered,
             clock_in_doubt=telemetry.clock_in_doubt or None,
             jobs={name: instant_text(at) for name, at in sorted(telemetry.jobs_at_ms.items())},
             errors=dict(telemetry.errors),
@@ -212,7 +239,7 @@ class StatusFacts:
             versions={
                 "fleetgate": self.site.version,
                 "python": platform.python_version(),
-                "sqlite": sqlite3.sqlite_version,
+                "database": self.store.version(),
             },
             at=instant_text(now_ms),
             uptime_s=max(0, now_ms - telemetry.started_ms) // 1000,
@@ -225,6 +252,7 @@ class StatusFacts:
             _instant(telemetry.mqtt_closed_proof_ms),
             _instant(telemetry.probe_at_ms),
             round(telemetry.probe_round_trip_ms, 2),
+            self.gateway,
             self.site.node,
             telemetry.node_clock_ms,
             telemetry.logins_version,
@@ -251,17 +279,6 @@ class StatusFacts:
             telemetry.unserved,
             telemetry.overflowed,
         )
-
-
-def database_bytes(path: Path) -> int:
-    """The database with its write-ahead log."""
-    total = 0
-    for name in (path, path.with_name(f"{path.name}-wal")):
-        try:
-            total += name.stat().st_size
-        except FileNotFoundError:
-            pass  # the log comes and goes
-    return total
 
 
 _BY_STATE = (
@@ -291,8 +308,11 @@ def _count(tx: Transaction) -> Counts:
         service,
         tx.scalar(unsent) or 0,
         tx.scalar(select(func.count()).select_from(quarantine)) or 0,
+        tx.scalar(select(func.count()).where(enrolment.c.state == "recovered")) or 0,
         int(checked_at) if checked_at is not None and checked_at.isdigit() else None,
         None if ok is None else ok in ("1", "true"),
+        tx.database_bytes(),
+        count_nodes(tx),
     )
 
 

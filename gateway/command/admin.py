@@ -3,6 +3,7 @@
 import getpass
 import inspect
 import json
+import keyword
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,7 +104,8 @@ def show_status(
 def _command(op: Operation) -> Callable[..., None]:
     """The function that typer turns into a command: its signature is made of the input."""
 
-    def run(**given: Any) -> None:
+    def run(**parameters: Any) -> None:
+        given = {name.removesuffix("_"): value for name, value in parameters.items()}
         server = chosen_server(*(given.pop(name) for name in ("data", "url", "token", "ca")))
         as_json, every = given.pop("as_json"), given.pop("every", False)
         key = given.pop("idempotency_key", "")
@@ -162,6 +164,8 @@ def _signature(op: Operation) -> inspect.Signature:
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
+    # A field may be called `from`, which no parameter can.
+    name += "_" * keyword.iskeyword(name)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
     )

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-DEMO_ROUTERS = 25
+from gateway.command import up_arguments as arguments
+from gateway.command.up_arguments import DEMO_ROUTERS
+
 EXIT_USAGE = 2
 CONNECT = "connect"
 
@@ -30,37 +32,18 @@ application = typer.Typer(
 
 @application.command()
 def up(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Data directory; made if absent.")] = (
-        Path("data")
-    ),
-    demo: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=1000,
-            metavar="[N]",
-            help=f"Simulated routers to start; --demo alone means {DEMO_ROUTERS}.",
-        ),
-    ] = 0,
-    http: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Pages and API. [default: 127.0.0.1:8080]")
-    ] = "",
-    mqtt: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="MQTT for devices. [default: 127.0.0.1:8883]")
-    ] = "",
-    devices: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Joining. [default: 127.0.0.1:8884]")
-    ] = "",
-    relay: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="Sessions: devices and visitors. [default: 127.0.0.1:8885]"
-        ),
-    ] = "",
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds addresses and the first sign-in once all is up."),
-    ] = None,
+    data: arguments.Data = Path("data"),
+    demo: arguments.Demo = 0,
+    http: arguments.Http = "",
+    mqtt: arguments.Mqtt = "",
+    devices: arguments.Devices = "",
+    relay: arguments.Relay = "",
+    ready_file: arguments.ReadyFile = None,
+    database: arguments.Database = "",
+    gateways: arguments.Gateways = 1,
+    node: arguments.Node = "",
+    relay_id: arguments.RelayId = "",
+    keys: arguments.Keys = None,
 ) -> None:
     """Run the whole server side on this machine, in the foreground, until Ctrl-C.
 
@@ -69,8 +52,9 @@ def up(
     starts. Nothing listens off loopback unless you name such an address.
     """
     from gateway.command import ports
-    from gateway.command.installation import USUAL_PORTS, UpOptions
+    from gateway.command.installation import USUAL_PORTS
     from gateway.command.up import run
+    from gateway.command.up_options import UpOptions
 
     texts = {"http": http, "mqtt": mqtt, "devices": devices, "relay": relay}
     try:
@@ -82,6 +66,11 @@ def up(
         asked=asked,
         demo_routers=demo,
         ready_file=ready_file.absolute() if ready_file else None,
+        gateways=gateways,
+        node=node,
+        relay_id=relay_id,
+        database=database,
+        keys=keys.absolute() if keys else None,
     )
     raise typer.Exit(run(options))
 
@@ -90,8 +79,29 @@ def up(
 def gateway(
     config: Annotated[Path, typer.Option(metavar="FILE", help="gateway.toml")],
 ) -> None:
-    """Run one gateway from its configuration file (`up` does this for you)."""
+    """Run one gateway from its configuration file, in the foreground.
+
+    `fleetgate up` does this for you. Alone it is for a supervisor of your own, such as systemd; it
+    waits for its database and its MQTT server, and ends on SIGTERM once what it took is stored.
+    Several gateways share one PostgreSQL; docs/operations.md has a unit for each program.
+    """
     module = import_module("gateway.command.gateway")
+    raise typer.Exit(module.main(["--config", str(config)]))
+
+
+@application.command("mqtt-server")
+def mqtt_server(
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="gateway.toml of a gateway beside it")
+    ],
+) -> None:
+    """Become the MQTT server of one node: write Mosquitto's files and run it in the foreground.
+
+    `fleetgate up` does this for you. Alone it is for a supervisor of your own, such as systemd. It
+    makes keys, logins and relay.toml as well where they are absent, and waits until a gateway of
+    the node has written the logins.
+    """
+    module = import_module("gateway.command.mqtt_server")
     raise typer.Exit(module.main(["--config", str(config)]))
 
 
@@ -99,7 +109,12 @@ def gateway(
 def relay(
     config: Annotated[Path, typer.Option(metavar="FILE", help="relay.toml")],
 ) -> None:
-    """Run one relay from its configuration file (`up` does this for you)."""
+    """Run one relay from its configuration file, in the foreground.
+
+    `fleetgate up` does this for you. Alone it is for a supervisor of your own, such as systemd. It
+    needs relay.toml and the folder relay/ beside it, which `up` and `mqtt-server` write, and no
+    database; it serves once a gateway has heard it at an MQTT server.
+    """
     from gateway.command.own_programs import become
 
     become("broker.relay", ["--config", str(config)])
@@ -146,6 +161,47 @@ def verify(
     """Check the ledger of a data directory against itself; reads only."""
     module = import_module("gateway.command.verify")
     raise typer.Exit(module.main(["--data", str(data), *(["--json"] if as_json else [])]))
+
+
+@application.command()
+def backup(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write, such as x.tar.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Data directory.")] = Path("data"),
+    without_history: Annotated[
+        bool, typer.Option("--without-history", help="Leave the raw heartbeats out.")
+    ] = False,
+) -> None:
+    """Write database, keys and configuration into one file, while all goes on.
+
+    The file holds secrets. The same file restores into SQLite and into PostgreSQL.
+    """
+    words = ["--data", str(data), "--out", str(out)]
+    module = import_module("gateway.command.backup")
+    raise typer.Exit(module.main([*words, *(["--without-history"] if without_history else [])]))
+
+
+@application.command()
+def restore(
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="What `backup` wrote.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty directory.")] = (
+        Path("data")
+    ),
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="FLEETGATE_DATABASE",
+            show_envvar=False,
+            help="An empty PostgreSQL database, as for `up`. [default: an SQLite file]",
+        ),
+    ] = "",
+) -> None:
+    """Make an installation of a backup, in an empty place, and verify it.
+
+    Join codes, sign-ins, tickets and open sessions of the backup are void afterwards.
+    """
+    words = ["--from", str(source), "--data", str(data), "--database", database]
+    raise typer.Exit(import_module("gateway.command.restore").main(words))
 
 
 def _usage(reason: str) -> typer.Exit:

@@ -1,24 +1,27 @@
 """The programs that `fleetgate up` keeps running."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from gateway.command.installation import Installation
+from gateway.command.installation import GatewayFiles, Installation
 from gateway.command.own_programs import own_packages
 from gateway.command.supervisor import ChildSpec
 from gateway.mqtt_server.configuration import CONFIGURATION_NAME
 
+# The database is none of their business.
+NO_PASSWORD = {"PGPASSWORD": ""}
 
-def gateway(installation: Installation) -> ChildSpec:
-    """The gateway on this data directory."""
-    return _own_program(
-        "gateway", "gateway.command.gateway", installation, installation.configuration_file
-    )
+
+def gateway(installation: Installation, one: GatewayFiles) -> ChildSpec:
+    """One of the gateways on this data directory."""
+    return _own_program(one.child, "gateway.command.gateway", installation, one.file)
 
 
 def relay(installation: Installation) -> ChildSpec:
     """The relay beside it; all that it may know stands in its own file."""
-    return _own_program("relay", "broker.relay", installation, installation.relay_file)
+    spec = _own_program("relay", "broker.relay", installation, installation.relay_file)
+    return replace(spec, environment={**spec.environment, **NO_PASSWORD})
 
 
 def _own_program(
@@ -40,4 +43,5 @@ def mqtt_server(installation: Installation) -> ChildSpec:
         log_file=installation.log_file("mosquitto"),
         directory=installation.configuration.mqtt.directory,
         user=installation.account.ids,
+        environment=NO_PASSWORD,
     )

@@ -2,20 +2,20 @@
 
 import difflib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 from gateway.atomic_file import write_atomically
+from gateway.command.configuration_checks import ConfigurationError, check
 from gateway.command.sections import (
     DatabaseSection,
     DataSection,
     DevicesSection,
     GatewayConfiguration,
+    HistorySection,
     HttpSection,
     LogSection,
     MqttSection,
@@ -24,7 +24,6 @@ from gateway.command.sections import (
     is_loopback,
     reachable,
 )
-from gateway.domain.host_names import common_domain, is_address, is_domain
 
 __all__ = [
     "ConfigurationError",
@@ -32,6 +31,7 @@ __all__ = [
     "DatabaseSection",
     "DevicesSection",
     "GatewayConfiguration",
+    "HistorySection",
     "HttpSection",
     "LogSection",
     "MqttSection",
@@ -52,15 +52,6 @@ __all__ = [
 ]
 
 FILE_NAME = "gateway.toml"
-PUBLIC_HOSTS_MAX = 3  # a join string carries no more
-_RELAY_ID = re.compile(r"relay-[a-z0-9-]{1,24}")
-OPENS_PER_S_MAX = 1_000_000
-LOG_FORMATS = ("text", "json")
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-class ConfigurationError(Exception):
-    """The operator must change a file or an option."""
 
 
 def load(path: Path) -> GatewayConfiguration:
@@ -179,96 +170,6 @@ def resolved(configuration: GatewayConfiguration, folder: Path) -> GatewayConfig
     return GatewayConfiguration(**made)
 
 
-def check(configuration: GatewayConfiguration) -> None:
-    """Refuses what cannot work or is not safe, naming the key."""
-    for name in ("http", "devices", "mqtt", "relay"):
-        section = getattr(configuration, name)
-        if not section.host:
-            raise ConfigurationError(f"{name}.host is empty: name an address, or 0.0.0.0 for all")
-        _check_port(f"{name}.port", section.port)
-    for name in ("devices", "mqtt", "relay"):
-        section = getattr(configuration, name)
-        _check_port(f"{name}.public_port", section.public_port)
-        if len(section.public_hosts) > PUBLIC_HOSTS_MAX:
-            raise ConfigurationError(f"{name}.public_hosts has more than {PUBLIC_HOSTS_MAX} hosts")
-    _check_http(configuration.http)
-    _check_names(configuration.mqtt)
-    _check_relay(configuration.relay, configuration.http)
-    if configuration.log.format not in LOG_FORMATS:
-        raise ConfigurationError(f"log.format must be one of {', '.join(LOG_FORMATS)}")
-    if configuration.log.level not in LOG_LEVELS:
-        raise ConfigurationError(f"log.level must be one of {', '.join(LOG_LEVELS)}")
-    if urlsplit(configuration.database.url).password:
-        raise ConfigurationError("database.url holds a password: put it in database.password_file")
-
-
-def _check_port(name: str, port: int) -> None:
-    if not 0 <= port <= 65535:
-        raise ConfigurationError(f"{name} must be between 0 and 65535, not {port}")
-
-
-def _check_http(http: HttpSection) -> None:
-    if (http.certificate_file is None) != (http.key_file is None):
-        raise ConfigurationError("http.certificate_file and http.key_file belong together")
-    if not (is_loopback(http.host) or http.certificate_file or http.behind_proxy):
-        raise ConfigurationError(
-            f"http.host {http.host} is off loopback without a certificate: set"
-            " http.certificate_file and http.key_file, or http.behind_proxy = true"
-        )
-    if http.public_url and urlsplit(http.public_url).scheme not in ("http", "https"):
-        raise ConfigurationError("http.public_url must begin with https:// or http://")
-
-
-def _check_names(mqtt: MqttSection) -> None:
-    if not mqtt.login.startswith("@gateway-"):
-        raise ConfigurationError("mqtt.login must begin with @gateway-")
-    for key in ("socket_name", "password_name", "acl_name", "pid_name"):
-        name = getattr(mqtt, key)
-        if not name or "/" in name or any(character.isspace() for character in name):
-            raise ConfigurationError(f"mqtt.{key} must be a plain file name, not {name!r}")
-
-
-def _check_relay(relay: RelaySection, http: HttpSection) -> None:
-    if not _RELAY_ID.fullmatch(relay.id):
-        raise ConfigurationError(
-            f"relay.id must be relay- and then a-z, 0-9 or -, at most 30 in all, not {relay.id!r}"
-        )
-    if not 1 <= relay.opens_per_s <= OPENS_PER_S_MAX:
-        raise ConfigurationError(f"relay.opens_per_s must be 1 to {OPENS_PER_S_MAX}")
-    if (relay.certificate_file is None) != (relay.key_file is None):
-        raise ConfigurationError("relay.certificate_file and relay.key_file belong together")
-    if relay.host and relay.host != "localhost" and not is_address(relay.host):
-        raise ConfigurationError(
-            f"relay.host must be an IP address of this machine, or 0.0.0.0 for all, not"
-            f" {relay.host!r}: names by which others find it stand in relay.public_hosts"
-        )
-    if not is_domain(relay.domain):
-        raise ConfigurationError(
-            f"relay.domain must be a host name in lower case below which sessions get names of"
-            f" their own, such as tunnel.example.net, not {relay.domain!r}"
-        )
-    if not is_loopback(relay.host):
-        if not (relay.certificate_file or relay.behind_proxy):
-            raise ConfigurationError(
-                f"relay.host {relay.host} is off loopback without a certificate: set"
-                f" relay.certificate_file and relay.key_file (for *.{relay.domain}), or"
-                " relay.behind_proxy = true"
-            )
-        if relay.domain == "localhost":
-            raise ConfigurationError(
-                f"relay.host {relay.host} is off loopback, but relay.domain localhost leads every"
-                " visitor to the visitor's own machine: set a domain whose names lead here"
-            )
-    gateway_host = urlsplit(http.url).hostname or ""
-    shared = common_domain(gateway_host, relay.domain)
-    if shared:
-        raise ConfigurationError(
-            f"the gateway {gateway_host} (http.public_url, or http.host) and relay.domain"
-            f" {relay.domain} share the domain {shared}: a page behind a router could set cookies"
-            " for the gateway. Give the relay a domain of its own"
-        )
-
-
 def as_tables(configuration: GatewayConfiguration) -> dict[str, dict[str, Any]]:
     """Every effective value, as TOML would hold it."""
     tables: dict[str, dict[str, Any]] = {}
@@ -319,12 +220,14 @@ def toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def write_gateway_toml(configuration: GatewayConfiguration) -> Path:
+def write_gateway_toml(configuration: GatewayConfiguration, name: str = FILE_NAME) -> Path:
     """Writes gateway.toml into the data directory, readable by its owner only."""
     header = (
         "# Addresses and ports are written by `fleetgate up`; other keys keep what you set.\n\n"
+        if name == FILE_NAME
+        else f"# Made of {FILE_NAME} by `fleetgate up` at each start; changes here are lost.\n\n"
     )
-    path = configuration.data.directory / FILE_NAME
+    path = configuration.data.directory / name
     text = header + as_toml(as_tables(movable(configuration)))
     write_atomically(path, text.encode())
     return path

@@ -4,23 +4,19 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
-import pwd
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.api.application import make_app
 from gateway.api.devices_listener import make_devices_app
 from gateway.api.serving import devices_tls, serve_devices, serve_people
-from gateway.atomic_file import write_atomically
 from gateway.clock import Clock, test_clock_file
 from gateway.command.configuration import (
     ConfigurationError,
@@ -29,36 +25,33 @@ from gateway.command.configuration import (
     reachable,
 )
 from gateway.command.data_directory import DataDirectoryError, MqttLogins, read_mqtt_logins
+from gateway.command.database import address_of
+from gateway.command.database_start import claim_database, until_there
 from gateway.command.first_start import ensure_operator
 from gateway.command.ledger_check import check_ledger_forever
 from gateway.command.logging_setup import set_up
+from gateway.command.node_logins import PROOF_LOCK_NAME, introduce_relay, login_file
+from gateway.file_lock import FileLock
 from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.sender import Sender
 from gateway.ingest.session import Login
 from gateway.jobs import presence
 from gateway.jobs.housekeeping import mark_alive, note_field_table
+from gateway.jobs.retention import KeptDays
 from gateway.jobs.schedule import Schedule
 from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
 from gateway.join.ticket_keys import read_ticket_keys
-from gateway.mqtt_server import acl
 from gateway.mqtt_server.acl import PROBE_LOGIN
 from gateway.mqtt_server.connection import TlsListener, UnixListener
-from gateway.mqtt_server.login_file import (
-    LoginFile,
-    LoginFileError,
-    LoginFileSettings,
-    LoginRows,
-)
-from gateway.mqtt_server.passwords import hash_password
+from gateway.mqtt_server.login_file import LoginFile
 from gateway.mqtt_server.probe import ProbeSettings, UnsafeServer
 from gateway.mqtt_server.share_group import share_group
 from gateway.operations.registry import Site
-from gateway.operations.relays import register_relay
 from gateway.operations.ticket_making import TicketSigner
+from gateway.storage.address import open_store
 from gateway.storage.migrate import SchemaTooNew, migrate
-from gateway.storage.schema import mqtt_login, node
-from gateway.storage.store import Lane, Store, StoreBusy, StoreError
-from gateway.storage.transaction import Signal, Transaction
+from gateway.storage.store import Store, StoreError
+from gateway.storage.transaction import Signal
 from gateway.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -107,13 +100,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.info("gateway stopped")
     except* UnsafeServer as group:
         code = 1
-        for unsafe in group.exceptions:
+        for unsafe in _causes(group):
             log.error("gateway refuses to run: %s", unsafe)
     except* _CANNOT_START as group:
         code = 1
-        for cause in group.exceptions:
+        for cause in _causes(group):
             log.error("gateway cannot run error=%s", cause)
     return code
+
+
+def _causes(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Each error once, however deep the task that raised it lay."""
+    found: dict[int, BaseException] = {}
+    for error in group.exceptions:
+        nested = _causes(error) if isinstance(error, BaseExceptionGroup) else [error]
+        found.update((id(one), one) for one in nested)
+    return list(found.values())
 
 
 _CANNOT_START = (
@@ -123,6 +125,7 @@ _CANNOT_START = (
     OSError,
     ConfigurationError,
     StoreError,
+    SQLAlchemyError,  # the database went away in the middle of the start
 )
 
 
@@ -137,7 +140,7 @@ async def _run(configuration: GatewayConfiguration) -> None:
         parts = await _assemble(configuration, stack)
         await _listen(parts, stack)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_until_signal(), name="signals")
+            tasks.create_task(_until_signal(parts), name="signals")
             tasks.create_task(parts.node.run(), name="mqtt")
             tasks.create_task(parts.node.intake.run(), name="ingest")
             tasks.create_task(parts.node.watch_presence(), name="presence")
@@ -154,12 +157,13 @@ async def _run(configuration: GatewayConfiguration) -> None:
             )
 
 
-async def _until_signal() -> None:
+async def _until_signal(parts: Parts) -> None:
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     await asked.wait()
+    await parts.node.leave()
     raise Stop
 
 
@@ -167,28 +171,24 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     keys = KeyFiles(configuration.data.keys)
     clock = Clock(_moved_clock(configuration))
     site = _site(configuration, keys)
-    database = _database_path(configuration)
-    await asyncio.to_thread(migrate, database)
-    store = Store(database, clock.wall_ms)
-    stack.callback(store.close)
+    passwords = read_mqtt_logins(configuration.mqtt.logins_file)
+    store = await _open(configuration, keys, clock, stack)
     await ensure_operator(store, configuration.data.admin_file)
     # Before anything else happens: the time since the last mark was an outage.
     await store.write(mark_alive)
     await store.write(note_field_table)
-    await store.write(lambda tx: _register_relay(tx, configuration))
+    await store.write(lambda tx: introduce_relay(tx, configuration, passwords))
     telemetry = Telemetry(clock.wall_ms())
-    passwords = read_mqtt_logins(configuration.mqtt.logins_file)
-    logins = _login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
-    await _write_server_files(configuration, logins)
-    clock_ms = await store.read(lambda tx: presence.load_clock(tx, configuration.mqtt.node))
-    heard_at_ms = await store.read(lambda tx: presence.load_probe_at(tx, configuration.mqtt.node))
+    logins = login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
+    # Before the MQTT server starts, which waits for it.
+    await logins.write_first()
+    clock_ms = await store.read(lambda tx: presence.clock_of(tx, configuration.mqtt.node))
     node_ = Node(
         node_settings(configuration, passwords, keys),
         store,
         clock,
         telemetry,
         clock_ms,
-        heard_at_ms,
         lambda: logins.changed(removal=True),
     )
     sender = Sender(
@@ -200,7 +200,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
         site.tickets,
         lambda: node_.session,
     )
-    schedule = Schedule(store, clock, telemetry)
+    schedule = Schedule(store, clock, telemetry, _kept_days(configuration))
     loop = asyncio.get_running_loop()
     _listen_to(store, loop, Signal.OUTBOX, sender.hint)
     _listen_to(store, loop, Signal.RECHECK, schedule.hint)
@@ -210,6 +210,26 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     return Parts(
         configuration, keys, site, store, clock, telemetry, node_, logins, sender, schedule
     )
+
+
+async def _open(
+    configuration: GatewayConfiguration, keys: KeyFiles, clock: Clock, stack: AsyncExitStack
+) -> Store:
+    """The database, brought up to date, once it is there."""
+    address = address_of(configuration)
+    if isinstance(address, Path):
+        lock = FileLock(address.with_name(f"{address.name}.gateway"))
+        stack.callback(lock.release)
+        if not lock.take():
+            raise ConfigurationError(
+                f"another gateway uses {address}: several gateways need PostgreSQL (database.url)"
+            )
+    await until_there(address, log.warning)
+    await asyncio.to_thread(migrate, address)
+    store = open_store(address, wall_ms=clock.wall_ms, moved_ms=clock.offset_ms)
+    stack.callback(store.close)
+    await store.write(lambda tx: claim_database(tx, address, keys))
+    return store
 
 
 def _listen_to(
@@ -237,19 +257,6 @@ def _moved_clock(configuration: GatewayConfiguration) -> Path | None:
     return file
 
 
-def _register_relay(tx: Transaction, configuration: GatewayConfiguration) -> None:
-    relay = configuration.relay
-    register_relay(
-        tx,
-        relay.id,
-        hosts=relay.dial_hosts,
-        port=relay.dial_port,
-        domain=relay.domain,
-        public_port=relay.dial_port,
-        tls=relay.tls,
-    )
-
-
 def _site(configuration: GatewayConfiguration, keys: KeyFiles) -> Site:
     signing = read_ticket_keys(keys.tickets)[-1]
     return Site(
@@ -273,12 +280,6 @@ def _version() -> str:
         return "unknown"
 
 
-def _database_path(configuration: GatewayConfiguration) -> Path:
-    if configuration.database.url:
-        raise ConfigurationError("database.url: only the embedded SQLite database is served")
-    return configuration.data.directory / "fleetgate.db"
-
-
 def node_settings(
     configuration: GatewayConfiguration, passwords: MqttLogins, keys: KeyFiles
 ) -> NodeSettings:
@@ -297,66 +298,13 @@ def node_settings(
         ProbeSettings(
             listeners=listeners, password=passwords.password(PROBE_LOGIN), gateway=mqtt.gateway
         ),
+        mqtt.directory / PROOF_LOCK_NAME,
     )
 
 
-def _server_owner(configuration: GatewayConfiguration) -> tuple[int, int] | None:
-    user = configuration.mqtt.server_user
-    if not user or os.geteuid() != 0:
-        return None
-    entry = pwd.getpwnam(user)
-    return entry.pw_uid, entry.pw_gid
-
-
-def _login_file(
-    configuration: GatewayConfiguration,
-    store: Store,
-    telemetry: Telemetry,
-    passwords: MqttLogins,
-    connections: Callable[[], int],
-) -> LoginFile:
-    mqtt = configuration.mqtt
-    logins = (mqtt.login, configuration.relay.login, PROBE_LOGIN)
-    service = [(login, hash_password(passwords.password(login))) for login in logins]
-
-    def read(tx: Transaction) -> LoginRows:
-        rows = tx.all(select(mqtt_login.c.login, mqtt_login.c.hash, mqtt_login.c.version))
-        newest = max((row.version for row in rows), default=0)
-        devices = [(row.login, row.hash) for row in rows if row.hash is not None]
-        return LoginRows(newest, [*service, *devices])
-
-    async def load_rows() -> LoginRows:
-        try:
-            loaded = await store.read(read)
-        except StoreBusy as error:
-            raise LoginFileError(f"the table cannot be read: {error}") from error
-        telemetry.logins_version = loaded.version
-        return loaded
-
-    async def reached(number: int) -> None:
-        telemetry.logins_written = number
-        statement = update(node).where(node.c.name == mqtt.node).values(login_version=number)
-        try:
-            await store.write(lambda tx: tx.run(statement), lane=Lane.JOBS)
-        except StoreBusy as error:
-            raise LoginFileError(f"not noted: {error}") from error
-
-    settings = LoginFileSettings(
-        path=mqtt.password_file,
-        pid_file=mqtt.pid_file,
-        listener=UnixListener(mqtt.directory / mqtt.socket_name),
-        owner=_server_owner(configuration),
-    )
-    return LoginFile(
-        settings, load=load_rows, reached=reached, connections=connections, clock=time.monotonic
-    )
-
-
-async def _write_server_files(configuration: GatewayConfiguration, logins: LoginFile) -> None:
-    """The access list first: the MQTT server starts when it sees the password file."""
-    text = acl.render(gateways=[configuration.mqtt.login], relays=[configuration.relay.login])
-    write_atomically(configuration.mqtt.acl_file, text.encode(), owner=_server_owner(configuration))
-    await logins.write_first()
+def _kept_days(configuration: GatewayConfiguration) -> KeptDays:
+    history = configuration.history
+    return KeptDays(history.raw_days, history.hourly_days, history.daily_days)
 
 
 async def _listen(parts: Parts, stack: AsyncExitStack) -> None:

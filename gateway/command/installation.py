@@ -23,11 +23,15 @@ from gateway.command.ports import Asked, Chosen
 from gateway.command.relay_files import write_relay_files
 from gateway.command.sections import ANY_ADDRESS, reachable
 from gateway.command.server_account import ServerAccount, choose_account, hand_over, own_files
+from gateway.command.this_machine import configured_before, named
+from gateway.command.up_options import SetUpError, UpOptions
 from gateway.mqtt_server import configuration as mosquitto_conf
 from gateway.mqtt_server.configuration import ServerSettings
 
 LISTENERS = ("http", "mqtt", "devices", "relay")
 USUAL_PORTS = {"http": 8080, "mqtt": 8883, "devices": 8884, "relay": 8885}
+# How far a further gateway's listeners are from those of the one before.
+PORT_STEPS = {"http": 1, "devices": 10}
 LOG_FOLDER = "logs"
 FOUND_NAMES_NAME = "found-names.json"
 LOG_BYTES_MAX = 10 * 1024 * 1024
@@ -41,27 +45,23 @@ UNPRIVILEGED_PORT_FILE = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 _ELSEWHERE = ("192.0.2.1", 9)
 
 
-class SetUpError(Exception):
-    """Something outside must be mended before Fleetgate can start."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpOptions:
-    """The command line of `fleetgate up`."""
+class GatewayFiles:
+    """One of the gateways of this machine; `child` is its name among the processes."""
 
-    data: Path
-    asked: Mapping[str, Asked]
-    demo_routers: int = 0
-    ready_file: Path | None = None
+    child: str
+    configuration: GatewayConfiguration
+    file: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """A data directory in which everything lies ready."""
+    """A data directory in which everything lies ready; `configuration` is the first gateway's."""
 
     configuration: GatewayConfiguration
-    configuration_file: Path
+    gateways: tuple[GatewayFiles, ...]
     relay_file: Path
+    asked: Mapping[str, Asked]
     chosen: Mapping[str, Chosen]
     account: ServerAccount
     server_program: str
@@ -70,6 +70,11 @@ class Installation:
     @property
     def data(self) -> Path:
         return self.configuration.data.directory
+
+    @property
+    def configuration_file(self) -> Path:
+        """Of the first gateway."""
+        return self.gateways[0].file
 
     @property
     def ca_file(self) -> Path:
@@ -91,31 +96,30 @@ def find_server_program() -> str:
 def prepare(options: UpOptions, avoided: set[int]) -> Installation:
     """Everything but the processes. `avoided` are picked ports that turned out to be taken."""
     server_program = find_server_program()
+    asked = {**options.asked, **_asked_for_more(options)}
     saved = {name: port for name, port in ports.load(options.data).items() if port not in avoided}
     chosen: dict[str, Chosen] = {}
-    for name in LISTENERS:
+    for name in asked:
         taken = avoided | {other.port for other in chosen.values()}
-        chosen[name] = ports.choose(options.asked[name], saved, taken)
-    configuration = _configured(options.data, chosen)
+        chosen[name] = ports.choose(asked[name], saved, taken)
+    configuration = _configured(options, chosen)
     account = choose_account(options.data, configuration.mqtt.directory)
     mqtt = replace(configuration.mqtt, server_user=account.name)
     configuration = replace(configuration, mqtt=mqtt)
     gateway_toml.check(configuration)
     check_test_clock(configuration)
-    _check_privileged_port(configuration, account)
     _remove_stale(configuration)
     ports.save(options.data, chosen)
-    logins = prepare_mqtt_logins(mqtt.logins_file, mqtt.login, configuration.relay.login)
-    relay_file = _prepare_keys(configuration, account, logins)
-    _write_server_configuration(configuration, account)
+    relay_file = prepare_files(configuration, account)
     (options.data / LOG_FOLDER).mkdir(mode=0o700, exist_ok=True)
     notes = [f"--{name}: {one.note}; using {one.port}" for name, one in chosen.items() if one.note]
     if account.why:
         notes.append(f"the MQTT server runs as the present user: {account.why}")
     return Installation(
         configuration=configuration,
-        configuration_file=gateway_toml.write_gateway_toml(configuration),
+        gateways=write_gateway_files(configuration, chosen),
         relay_file=relay_file,
+        asked=asked,
         chosen=chosen,
         account=account,
         server_program=server_program,
@@ -123,13 +127,53 @@ def prepare(options: UpOptions, avoided: set[int]) -> Installation:
     )
 
 
-def _configured(data: Path, chosen: Mapping[str, Chosen]) -> GatewayConfiguration:
-    """What the operator set in gateway.toml before, with the addresses of this start."""
-    path = data / gateway_toml.FILE_NAME
-    if path.exists():
-        before = gateway_toml.load_unchecked(path)
-    else:
-        before = gateway_toml.resolved(GatewayConfiguration(), data)
+def prepare_files(configuration: GatewayConfiguration, account: ServerAccount) -> Path:
+    """Keys, logins, and the files of the MQTT server and of the relay; relay.toml's path."""
+    _check_privileged_port(configuration, account)
+    mqtt = configuration.mqtt
+    logins = prepare_mqtt_logins(mqtt.logins_file, *mqtt.gateway_logins, configuration.relay.login)
+    relay_file = _prepare_keys(configuration, account, logins)
+    _write_server_configuration(configuration, account)
+    return relay_file
+
+
+def _asked_for_more(options: UpOptions) -> dict[str, Asked]:
+    """Listeners of the second gateway and all further ones, beside those of the first."""
+    return {
+        f"{name}-{number}": ports.beside(
+            options.asked[name], f"{name}-{number}", PORT_STEPS[name] * (number - 1)
+        )
+        for number in range(2, options.gateways + 1)
+        for name in PORT_STEPS
+    }
+
+
+def write_gateway_files(
+    configuration: GatewayConfiguration, chosen: Mapping[str, Chosen]
+) -> tuple[GatewayFiles, ...]:
+    """gateway.toml, and one more file for each further gateway, made of the first."""
+    first = gateway_toml.write_gateway_toml(configuration)
+    made = [GatewayFiles(child="gateway", configuration=configuration, file=first)]
+    data, devices = configuration.data, configuration.devices
+    for number, login in enumerate(configuration.mqtt.gateway_logins[1:], start=2):
+        own = replace(
+            configuration,
+            data=replace(data, admin_socket=data.directory / f"admin-{number}.sock"),
+            http=replace(configuration.http, port=chosen[f"http-{number}"].port),
+            devices=replace(
+                devices, port=chosen[f"devices-{number}"].port, public_port=devices.join_port
+            ),
+            mqtt=replace(configuration.mqtt, login=login),
+        )
+        file = gateway_toml.write_gateway_toml(own, f"gateway-{number}.toml")
+        made.append(GatewayFiles(child=f"gateway-{number}", configuration=own, file=file))
+    return tuple(made)
+
+
+def _configured(options: UpOptions, chosen: Mapping[str, Chosen]) -> GatewayConfiguration:
+    """What was set in gateway.toml before, with the names and addresses of this start."""
+    data = options.data
+    before = named(configured_before(data), options)
     changed = {
         name: replace(getattr(before, name), host=chosen[name].host, port=chosen[name].port)
         for name in LISTENERS
@@ -184,8 +228,8 @@ def _check_privileged_port(configuration: GatewayConfiguration, account: ServerA
         )
 
 
-def _remove_stale(configuration: GatewayConfiguration) -> None:
-    """Mosquitto starts only beside files that the gateway has written at this start."""
+def remove_server_files(configuration: GatewayConfiguration) -> None:
+    """Mosquitto starts only beside files that a gateway has written at this start."""
     mqtt = configuration.mqtt
     for path in (
         mqtt.password_file,
@@ -194,7 +238,16 @@ def _remove_stale(configuration: GatewayConfiguration) -> None:
         mqtt.directory / mqtt.socket_name,
     ):
         path.unlink(missing_ok=True)
-    configuration.data.admin_socket.unlink(missing_ok=True)
+
+
+def _remove_stale(configuration: GatewayConfiguration) -> None:
+    remove_server_files(configuration)
+    data = configuration.data
+    data.admin_socket.unlink(missing_ok=True)
+    # Of further gateways, which may be fewer now.
+    for pattern in ("admin-[0-9]*.sock", "gateway-[0-9]*.toml"):
+        for path in data.directory.glob(pattern):
+            path.unlink()
 
 
 def _prepare_keys(

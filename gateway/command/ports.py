@@ -67,6 +67,13 @@ def parse(name: str, text: str | None, usual_port: int) -> Asked:
     return Asked(name, host or LOOPBACK, int(port_text), usual_port)
 
 
+def beside(first: Asked, name: str, step: int) -> Asked:
+    """For one more listener of the kind of `first`: so many ports further, if that is free."""
+    if first.port == 0:
+        return Asked(name, first.host, 0, first.usual_port + step)
+    return Asked(name, first.host, None, min(65_535, (first.port or first.usual_port) + step))
+
+
 def load(directory: Path) -> dict[str, int]:
     """The ports that were picked at earlier starts; a damaged file counts as none."""
     try:

@@ -68,6 +68,7 @@ def _render(configuration: GatewayConfiguration, folder: Path) -> str:
         "ticket_keys_file": str(folder / TICKET_KEYS_NAME),
         "mqtt_host": reachable(mqtt.host),
         "mqtt_port": mqtt.port,
+        "mqtt_servers": list(relay.mqtt_servers),
         "mqtt_ca_file": str(folder / MQTT_CA_NAME),
         "mqtt_password_file": str(folder / MQTT_PASSWORD_NAME),
         "log_format": log.format,

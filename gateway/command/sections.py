@@ -68,8 +68,11 @@ class HttpSection:
     @property
     def url(self) -> str:
         """Where people find this installation."""
-        if self.public_url:
-            return self.public_url.rstrip("/")
+        return self.public_url.rstrip("/") or self.address
+
+    @property
+    def address(self) -> str:
+        """Where this gateway itself is found on its machine."""
         scheme = "https" if self.certificate_file else "http"
         return f"{scheme}://{bracketed(reachable(self.host))}:{self.port}"
 
@@ -98,11 +101,16 @@ class DevicesSection:
 class MqttSection:
     """The MQTT server (Mosquitto) beside this gateway."""
 
-    node: Annotated[str, "Name of this MQTT server among several."] = "node-1"
+    node: Annotated[str, "Name of this MQTT server among several, such as node-2."] = "node-1"
     login: Annotated[str, "This gateway's MQTT login."] = "@gateway-1"
-    logins_file: Annotated[Path, "Passwords of the gateway's login and of @probe, mode 0600."] = (
-        Path("mqtt-logins.json")
-    )
+    gateways: Annotated[
+        tuple[str, ...],
+        "MQTT logins of all gateways beside this MQTT server, this one's among them; empty: it is"
+        " the only one. More than one need PostgreSQL.",
+    ] = ()
+    logins_file: Annotated[
+        Path, "Passwords of the gateways' logins, the relay's and @probe's, mode 0600."
+    ] = Path("mqtt-logins.json")
     directory: Annotated[Path, "Mosquitto's own folder."] = Path("mosquitto")
     socket_name: Annotated[str, "Name of its unix socket in that folder."] = "gateway.sock"
     password_name: Annotated[str, "Name of its password file in that folder."] = "passwd"
@@ -117,6 +125,11 @@ class MqttSection:
         tuple[str, ...], "Up to 3 names or addresses that devices connect to; empty: host."
     ] = ()
     public_port: Annotated[int, "Port that devices connect to; 0: port."] = 0
+
+    @property
+    def gateway_logins(self) -> tuple[str, ...]:
+        """Logins of all gateways of this node."""
+        return self.gateways or (self.login,)
 
     @property
     def gateway(self) -> str:
@@ -172,6 +185,11 @@ class RelaySection:
         bool,
         "A proxy in front speaks TLS with visitors; TLS for link.fleetgate it passes on as it is.",
     ] = False
+    mqtt_servers: Annotated[
+        tuple[str, ...],
+        "HOST:PORT of other nodes' MQTT servers, which the relay tries in turn while the own one"
+        " does not answer.",
+    ] = ()
     opens_per_s: Annotated[
         int,
         "Streams that may be opened in one session per second, after a burst of 200; the agent has"
@@ -199,13 +217,29 @@ class RelaySection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSection:
-    """The store."""
+    """The store: one file of SQLite, or a PostgreSQL database that several gateways share."""
 
     url: Annotated[
         str,
-        "SQLAlchemy URL without a password; empty: SQLite file fleetgate.db in the data directory.",
+        "postgresql://USER@HOST:PORT/NAME, version 15 or later, without a password; empty: SQLite"
+        " file fleetgate.db in the data directory.",
     ] = ""
-    password_file: Annotated[Path | None, "File that holds the database's password."] = None
+    password_file: Annotated[
+        Path | None,
+        "File of mode 0600 that holds the database's password; empty: PGPASSFILE or PGPASSWORD, if"
+        " one is needed.",
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySection:
+    """How long devices' history is kept; plots take the finest level that still has their range."""
+
+    raw_days: Annotated[int, "Days for which every sample is kept, at least 3."] = 14
+    hourly_days: Annotated[
+        int, "Days for which an hour's least, mean, greatest and last values are kept."
+    ] = 400
+    daily_days: Annotated[int, "Days for which the same of a day are kept."] = 1_830
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +260,7 @@ class GatewayConfiguration:
     mqtt: MqttSection = field(default_factory=MqttSection)
     relay: RelaySection = field(default_factory=RelaySection)
     database: DatabaseSection = field(default_factory=DatabaseSection)
+    history: HistorySection = field(default_factory=HistorySection)
     log: LogSection = field(default_factory=LogSection)
 
     sections: ClassVar[dict[str, type]] = {
@@ -235,6 +270,7 @@ class GatewayConfiguration:
         "mqtt": MqttSection,
         "relay": RelaySection,
         "database": DatabaseSection,
+        "history": HistorySection,
         "log": LogSection,
     }
 

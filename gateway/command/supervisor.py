@@ -93,7 +93,8 @@ class Child:
                 wait_s,
             )
             try:
-                await asyncio.wait_for(self._stopping.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
             except TimeoutError:
                 continue
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gateway.command import children, demo
@@ -22,8 +23,6 @@ from gateway.command.data_directory import (
 from gateway.command.installation import (
     TEST_CLOCK_VARIABLE,
     Installation,
-    SetUpError,
-    UpOptions,
     find_server_program,
     log_tail,
     prepare,
@@ -33,6 +32,8 @@ from gateway.command.local_api import ApiRefused, ApiUnreachable, LocalApi
 from gateway.command.own_programs import own_packages
 from gateway.command.ports import AddressRefused, is_free
 from gateway.command.supervisor import Child, Supervisor
+from gateway.command.this_machine import settle_database
+from gateway.command.up_options import SetUpError, UpOptions
 from gateway.mqtt_server.configuration import UnsafeConfiguration
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ LOOK_S = 0.02
 ATTEMPTS_MAX = 5
 FAILURES_MAX = 2
 LOG_LOOK_S = 60.0
+DATABASE_VARIABLE = "FLEETGATE_DATABASE"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,6 +60,8 @@ def run(options: UpOptions) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s", stream=sys.stderr
     )
+    # Its password is for the gateways alone, who have it by a file.
+    os.environ.pop(DATABASE_VARIABLE, None)
     os.umask(0o077)  # for the children too: what they make in the data directory is private
     try:
         find_server_program()  # asked first: nothing is made on a machine that lacks it
@@ -125,6 +129,7 @@ async def _attempts(options: UpOptions, lock: Lock) -> int:
     """Starts again where a picked port was taken by somebody else between picking and use."""
     avoided: set[int] = set()
     failures = 0
+    await settle_database(options, _say)
     for _ in range(ATTEMPTS_MAX):
         installation = _prepare(options, avoided)
         try:
@@ -155,7 +160,7 @@ def _busy_ports(options: UpOptions, installation: Installation) -> set[int]:
     """Picked ports that somebody else holds now; for one that was asked for, AddressRefused."""
     busy = set()
     for name, chosen in installation.chosen.items():
-        asked = options.asked[name]
+        asked = installation.asked[name]
         if is_free(asked, chosen.port):
             continue
         if not chosen.picked:
@@ -176,7 +181,8 @@ class _Running:
     def changed(self) -> None:
         """Called at every start and end of a child."""
         if self.ready and self.options.ready_file is not None:
-            pids = {name: self._pid(name) for name in ("gateway", "mosquitto", "relay")}
+            gateways = [one.child for one in self.installation.gateways]
+            pids = {name: self._pid(name) for name in (*gateways, "mosquitto", "relay")}
             if None not in pids.values():
                 # Between two processes the file keeps the old pid: readers always find numbers.
                 self._write(self.options.ready_file, pids)
@@ -194,7 +200,7 @@ class _Running:
 
     def _content(self, pids: dict[str, int | None]) -> dict[str, object]:
         configuration = self.installation.configuration
-        admin = read_private_json(configuration.data.admin_file)
+        admin = self.admin()
         return {
             "http_url": configuration.http.url,
             "mqtt_host": reachable(configuration.mqtt.host),
@@ -206,7 +212,22 @@ class _Running:
             "ca_file": str(self.installation.ca_file),
             **{key: admin.get(key) for key in ("admin_email", "admin_password", "admin_token")},
             "pids": pids,
+            "gateways": [
+                {
+                    "name": one.configuration.mqtt.gateway,
+                    "http_url": one.configuration.http.address,
+                    "devices_port": one.configuration.devices.port,
+                    "admin_socket": str(one.configuration.data.admin_socket),
+                    "pid": pids[one.child],
+                }
+                for one in self.installation.gateways
+            ],
         }
+
+    def admin(self) -> dict[str, object]:
+        """The first sign-in; nothing on machines that joined an installation later."""
+        file = self.installation.configuration.data.admin_file
+        return read_private_json(file) if file.exists() else {}
 
 
 async def _serve(options: UpOptions, installation: Installation, lock: Lock) -> None:
@@ -219,17 +240,18 @@ async def _serve(options: UpOptions, installation: Installation, lock: Lock) -> 
         await _start_servers(supervisor, running)
         _say(f"Servers ready after {time.monotonic() - began_s:.1f} s")
         online = await _start_demo(supervisor, running) if options.demo_routers else None
+        _welcome(running, online)
         running.ready = True
         running.changed()
-        _welcome(running, online)
         await _keep_logs_short(running)
 
 
 async def _start_servers(supervisor: Supervisor, running: _Running) -> None:
     installation = running.installation
     configuration = installation.configuration
-    _say("Starting the gateway …")
-    running.children["gateway"] = supervisor.start(children.gateway(installation))
+    _say("Starting the gateway …" if len(installation.gateways) == 1 else "Starting gateways …")
+    for one in installation.gateways:
+        running.children[one.child] = supervisor.start(children.gateway(installation, one))
 
     async def logins_written() -> bool:
         mqtt = configuration.mqtt
@@ -238,28 +260,36 @@ async def _start_servers(supervisor: Supervisor, running: _Running) -> None:
     await _until(logins_written, running, "gateway", "has not written the MQTT logins")
     _say("Starting the MQTT server …")
     running.children["mosquitto"] = supervisor.start(children.mqtt_server(installation))
-    api = LocalApi(configuration.data.admin_socket)
-
-    async def answers() -> bool:
-        try:
-            return (await api.get("/readyz")).status == 200
-        except ApiUnreachable:
-            return False
-
-    await _until(answers, running, "gateway", "is not ready")
+    apis = {
+        one.child: LocalApi(one.configuration.data.admin_socket) for one in installation.gateways
+    }
+    for child, api in apis.items():
+        await _until(partial(_answers, api), running, child, "is not ready")
     # Not before: nobody would hear its first word, and the next one comes two seconds later.
     _say("Starting the relay …")
     running.children["relay"] = supervisor.start(children.relay(installation))
 
     async def leased() -> bool:
-        """It has told its state to this gateway, and was told that it may take streams."""
-        try:
-            relays = (await api.get("/status")).json()["relays"]
-            return any(one["id"] == configuration.relay.id and one["lease_at"] for one in relays)
-        except (ApiUnreachable, KeyError, TypeError):
-            return False  # the gateway is being started again
+        """It has told its state to a gateway, and was told that it may take streams."""
+        # Of several gateways any may be the one that heard it first.
+        return any([await _leased(api, configuration.relay.id) for api in apis.values()])
 
     await _until(leased, running, "relay", "has not reported to the gateway")
+
+
+async def _answers(api: LocalApi) -> bool:
+    try:
+        return (await api.get("/readyz")).status == 200
+    except ApiUnreachable:
+        return False
+
+
+async def _leased(api: LocalApi, relay_id: str) -> bool:
+    try:
+        relays = (await api.get("/status")).json()["relays"]
+        return any(one["id"] == relay_id and one["lease_at"] for one in relays)
+    except (ApiUnreachable, KeyError, TypeError):
+        return False  # the gateway is being started again
 
 
 async def _until(
@@ -280,10 +310,11 @@ async def _start_demo(supervisor: Supervisor, running: _Running) -> int:
     """How many routers are online. A demo that fails leaves the servers running."""
     routers = running.options.demo_routers
     data = running.installation.data
-    admin = read_private_json(running.installation.configuration.data.admin_file)
-    api = LocalApi(
-        running.installation.configuration.data.admin_socket, token=str(admin["admin_token"])
-    )
+    token = running.admin().get("admin_token")
+    if token is None:
+        _say("Warning: the demo needs admin.json of the installation's first machine")
+        return 0
+    api = LocalApi(running.installation.configuration.data.admin_socket, token=str(token))
     _say(f"Starting {routers} simulated routers …")
     try:
         join = await demo.prepare(api, data, routers)
@@ -315,18 +346,22 @@ async def _start_demo(supervisor: Supervisor, running: _Running) -> int:
 
 def _welcome(running: _Running, online: int | None) -> None:
     configuration = running.installation.configuration
-    admin = read_private_json(configuration.data.admin_file)
+    admin = running.admin()
     url, relay = configuration.http.url, configuration.relay
+    signing_in = [
+        f"  E-mail    {admin.get('admin_email')}",
+        f"  Password  {admin.get('admin_password')}",
+    ]
+    token = f"   (token: admin_token in {configuration.data.admin_file})"
     shown = [
         "",
         "Fleetgate is up.",
         "",
         f"  Open      {url}",
-        f"  E-mail    {admin.get('admin_email')}",
-        f"  Password  {admin.get('admin_password')}",
+        *(signing_in if admin else ["  Sign in   as on the installation's other machines"]),
         "",
         f"  Status    {url}/status",
-        f"  API       {url}/api/docs   (token: admin_token in {configuration.data.admin_file})",
+        f"  API       {url}/api/docs{token if admin else ''}",
         f"  Devices   MQTT {configuration.mqtt.device_hosts[0]}:{configuration.mqtt.device_port},"
         f" joining {configuration.devices.join_hosts[0]}:{configuration.devices.join_port}",
         f"  Relay     {'https' if relay.tls else 'http'}://*.{relay.domain}:{relay.dial_port}"

@@ -284,6 +284,7 @@ _TEXTS = {
     Ended.RIGHT_LOST: "The person may not reach this any more. Ask an administrator.",
     Ended.MOVED: "The device belongs to another company now.",
     Ended.RELEASED: "Another device took the serial over. Open a new session.",
+    Ended.RESTORED: "The installation was restored from a backup. Open a new session.",
     Ended.CONTROL_LINK_LOST: "The relay heard nothing of the gateway for five minutes. "
     "See that both work and reach the MQTT server, then open a new session.",
     Ended.OVER: "The relay ended the session. Open a new one.",

@@ -30,6 +30,14 @@ def parse_day(text: str) -> int:
     return (date.fromisoformat(text) - _EPOCH).days
 
 
+def parse_instant(text: str) -> int:
+    """An instant in RFC 3339, with its offset from UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no offset from UTC")
+    return round((moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
+
+
 def instant_text(instant_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
     moment = datetime.fromtimestamp(instant_ms // 1000, UTC)

@@ -45,16 +45,30 @@ def presence(current: Deadlines, node_clock_ms: int) -> Presence:
     return Presence.LATE if node_clock_ms >= current.late_at else Presence.ONLINE
 
 
-def advanced(clock_ms: int, last_probe_ms: int | None, probe_ms: int) -> int:
-    """The node's clock after a probe came back: it stands still while the node was deaf.
+class NodeClock(NamedTuple):
+    """A node's clock as all its gateways share it; `probe_at` and `still_until` are instants."""
 
-    The clock counts only time between probes that reached the gateway, so that an MQTT server
-    or a gateway that was down makes no device late.
+    clock_ms: int
+    probe_at: int | None  # when a probe came back last, to whichever gateway
+    still_until: int  # the clock stands until then
+
+
+def after_probe(before: NodeClock, now_ms: int) -> NodeClock:
+    """A probe came back to a gateway at this instant.
+
+    The clock counts only time between probes that came back, so that an MQTT server, or gateways,
+    that were down make no device late. After a deafness it waits as well until devices had the
+    time to come back.
     """
-    if last_probe_ms is None:
-        return clock_ms
-    gap_ms = probe_ms - last_probe_ms
-    return clock_ms + gap_ms if 0 < gap_ms <= PROBE_GAP_MS_MAX else clock_ms
+    if before.probe_at is None:
+        return NodeClock(before.clock_ms, now_ms, now_ms)
+    gap_ms = now_ms - before.probe_at
+    # An instant too far away was written before the time was set back.
+    still_until = min(before.still_until, now_ms + RETURN_MS_MAX)
+    if gap_ms > PROBE_GAP_MS_MAX:
+        return NodeClock(before.clock_ms, now_ms, max(still_until, now_ms + standstill_ms(gap_ms)))
+    runs_ms = max(0, gap_ms) if now_ms >= still_until else 0
+    return NodeClock(before.clock_ms + runs_ms, now_ms, still_until)
 
 
 def standstill_ms(gap_ms: int) -> int:

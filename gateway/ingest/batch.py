@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
-
-from gateway.domain.instants import HOUR_MS, MINUTE_MS, SECOND_MS
+from gateway.domain.history import ROLLED_UP_AFTER_MS
+from gateway.domain.instants import HOUR_MS, MINUTE_MS, SECOND_MS, day_of
 from gateway.domain.presence import Deadlines, Presence, after_leaving, deadlines
 from gateway.domain.runs import (
     SUPERSESSIONS_PER_HOUR_MAX,
@@ -18,16 +17,10 @@ from gateway.domain.runs import (
 from gateway.domain.service import UNSERVED_INTERVAL_S, State
 from gateway.ingest import answers, rows
 from gateway.ingest.rows import Live, Writes
-from gateway.operations.standing import (
-    HELD_COLUMNS,
-    bring_up_to_date,
-    held_of,
-    save,
-    tell_interval,
-)
+from gateway.ingest.standings import Standings, served_at_once
+from gateway.operations.session_locks import lock_sessions_of
+from gateway.operations.standing import bring_up_to_date, tell_interval
 from gateway.operations.telling import tell_device
-from gateway.operations.treasury import Treasury
-from gateway.storage.schema import device, device_live
 from gateway.storage.transaction import Transaction
 from wire import topics
 from wire.commands import Answer
@@ -35,11 +28,7 @@ from wire.heartbeat import REFUSED_MAX, TOO_MANY_GAPS, Message, Receipt, Refused
 from wire.presence import Up
 
 QUARANTINE_REASON_CHARS_MAX = 200
-_HELD = (
-    select(*HELD_COLUMNS)
-    .join(device_live, device_live.c.device_id == device.c.id)
-    .where(device.c.id == bindparam("device"))
-)
+COMMITTED_WITHIN_MS = 5 * MINUTE_MS  # of its transaction's begin, or it is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +78,21 @@ class Batch:
     def __init__(self, tx: Transaction, terms: Terms) -> None:
         self._tx = tx
         self._terms = terms
+        # Hours that end before this instant are rolled up, or may be before this is committed.
+        rolled_up_ms = tx.now_ms - ROLLED_UP_AFTER_MS + COMMITTED_WITHIN_MS
+        self._late_before_ms = rolled_up_ms - rolled_up_ms % HOUR_MS
         self._writes = Writes()
         self._runs: dict[tuple[int, str], RunRow] = {}
         self._due: dict[int, tuple[Live, RunRow]] = {}
         self._refused: dict[int, tuple[Refused, ...]] = {}
-        self._treasury: Treasury | None = None
+        self._standings = Standings(tx, terms.node)
+        self._uncounted: set[int] = set()
         self._outcome = Outcome()
 
     def run(self, batch: list[Incoming]) -> Outcome:
         """Everything of the batch; the receipts may be sent once this is committed."""
         lives = rows.load(self._tx, {message.serial for message in batch})
+        self._lock(batch, lives)
         for message in batch:
             body = message.body
             live = lives.get(message.serial)
@@ -114,9 +108,27 @@ class Batch:
                 self._answer(live, body)
             elif type(body) is Unreadable:
                 self._unreadable(live, body)
-        self._writes.save(self._tx, self._terms.node)
+        self._standings.write()
+        self._writes.save(self._tx)
         self._outcome.receipts = [self._receipt(live, row) for live, row in self._due.values()]
         return self._outcome
+
+    def _lock(self, batch: list[Incoming], lives: dict[str, Live]) -> None:
+        """Locks what this batch changes beside its devices, which are locked, for all at once."""
+        speaking: set[int] = set()
+        long_way: set[int] = set()
+        for message in batch:
+            live = lives.get(message.serial)
+            if live is None or not live.registered:
+                continue
+            if type(message.body) is Message:
+                if not served_at_once(self._tx, live):
+                    long_way.add(live.id)
+            elif type(message.body) is Answer or (type(message.body) is Up and message.body.up):
+                speaking.add(live.id)
+        if speaking:
+            lock_sessions_of(self._tx, sorted(speaking))
+        self._standings.prepare(long_way)
 
     def _answer(self, live: Live, body: Answer) -> None:
         wrong = answers.take(self._tx, live.id, body)
@@ -124,7 +136,7 @@ class Batch:
             self._unreadable(live, Unreadable(topics.answer(live.serial), b"", wrong))
 
     def _unreadable(self, live: Live, body: Unreadable) -> None:
-        self._writes.counts.append((0, 0, 0, 0, 1, live.id))
+        self._writes.count(live.id, malformed=1)
         self._outcome.malformed += 1
         reason = body.reason[:QUARANTINE_REASON_CHARS_MAX]
         self._writes.quarantined.append((body.topic, reason, body.payload, self._tx.now_ms))
@@ -142,6 +154,7 @@ class Batch:
             if message.connection > current.connection:
                 # Its `up` has not come by yet: commands need this connection's nonce.
                 self._connected(live, current, message.connection, None)
+            live.node = self._terms.node
             live.interval_s = message.interval_s
             live.late_at, live.offline_at = deadlines(self._terms.node_clock_ms, message.interval_s)
             self._seen(live)
@@ -167,13 +180,18 @@ class Batch:
     def _overtaken(self, live: Live) -> None:
         """A message of an older connection says nothing of the present: its samples alone count."""
         if live.id not in self._writes.lives:
-            live.late_at, live.offline_at = rows.deadlines_of(self._tx, live.id)
+            (live.late_at, live.offline_at), live.node = rows.deadlines_of(self._tx, live.id)
             self._writes.lives[live.id] = live
 
     def _count(self, live: Live, message: Message, taken: Taken) -> None:
         if taken.repeats or taken.lost or message.dropped or message.ignored_fields:
-            counts = (taken.repeats, taken.lost, message.dropped, message.ignored_fields, 0)
-            self._writes.counts.append((*counts, live.id))
+            self._writes.count(
+                live.id,
+                repeats=taken.repeats,
+                lost=taken.lost,
+                dropped=message.dropped,
+                ignored_fields=message.ignored_fields,
+            )
             self._outcome.repeated += taken.repeats
             self._outcome.lost += taken.lost
             self._outcome.ignored_fields += message.ignored_fields
@@ -231,30 +249,15 @@ class Batch:
 
     def _served(self, live: Live) -> bool:
         """Whether samples are kept; what falls due is charged here and now."""
-        now_ms, today = self._tx.now_ms, self._tx.today
-        # The first heartbeat of a registration always goes the long way, which notes it.
-        if live.state == State.ACTIVE and live.first_heard_at is not None:
-            if live.period_end is None:
-                if now_ms < (live.grace_until or 0):
-                    return True
-            elif now_ms < live.period_end and live.last_day == today:
-                return True
-        row = self._tx.one(_HELD, {"device": live.id})
-        assert row is not None
-        held = held_of(row)
+        if served_at_once(self._tx, live):
+            return True
+        held = self._standings.of(live)
         was_active = held.active
-        held.last_heard_at, held.interval_s, held.node = (
-            live.last_heard_at,
-            live.interval_s,
-            self._terms.node,
-        )
-        if self._treasury is None:
-            self._treasury = Treasury.of(self._tx)
-        bring_up_to_date(self._tx, self._treasury, held, contact=True)
-        save(self._tx, held)
+        bring_up_to_date(self._tx, self._standings.treasury, held, contact=True)
+        self._standings.save(held)
         if live.first_heard_at is None:
             rows.set_first_heard(self._tx, live.id)
-            live.first_heard_at = now_ms
+            live.first_heard_at = self._tx.now_ms
         live.state, live.period_end, live.grace_until = (
             held.state,
             held.period_end,
@@ -264,6 +267,9 @@ class Batch:
         if held.period_start is not None:
             # The heartbeat that begins a period is heard in it, though it arrived before.
             live.last_heard_at = max(live.last_heard_at, held.period_start)
+            if self._tx.today < day_of(held.period_start):
+                # While the device was waited for, another transaction began it, after midnight.
+                self._uncounted.add(live.id)
         if held.active and not was_active:
             # In the row of the current run, whichever run this message bears.
             assert live.run is not None
@@ -288,6 +294,8 @@ class Batch:
             at, time_from = instant_of(sample, message, arrival_ms, before_ms)
             kept = rows.encode(sample.values).decode()
             self._writes.heartbeats.append((live.id, row.id, sample.number, at, time_from, kept))
+            if at < self._late_before_ms:
+                self._writes.late_hours.add((live.id, at // HOUR_MS))
             if row.last_at_ms is None or at > row.last_at_ms:
                 row.last_at_ms = at
             if state and sample.number >= first_state:
@@ -296,7 +304,8 @@ class Batch:
         if changes:
             rows.keep_latest(self._tx, live, changes)
         self._outcome.stored += len(fresh)
-        if fresh and live.last_day != self._tx.today and live.period_end is not None:
+        counted = live.period_end is not None and live.id not in self._uncounted
+        if fresh and live.last_day != self._tx.today and counted:
             assert live.payer_id is not None
             live.last_day = self._tx.today
             self._writes.days.append((live.id, self._tx.today, live.company_id, live.payer_id))
@@ -308,16 +317,9 @@ class Batch:
             return
         if not rows.may_tell_again(self._tx, live.id, MINUTE_MS):
             return
-        row = self._tx.one(_HELD, {"device": live.id})
-        assert row is not None
-        held = held_of(row)
-        held.last_heard_at, held.interval_s, held.node = (
-            live.last_heard_at,
-            live.interval_s,
-            self._terms.node,
-        )
+        held = self._standings.of(live)
         tell_interval(self._tx, held)
-        save(self._tx, held)
+        self._standings.save(held)
 
     def _connected(self, live: Live, current: RunRow, connection: int, nonce: str | None) -> None:
         current.connection, current.introduced = connection, nonce is not None
@@ -339,6 +341,7 @@ class Batch:
             tell_device(self._tx, live.id, self._terms.node)
         self._writes.lives[live.id] = live
         self._connected(live, current, up.connection, up.nonce)
+        live.node = self._terms.node
         live.last_heard_at = arrival_ms
         live.late_at, live.offline_at = deadlines(self._terms.node_clock_ms, live.interval_s)
         self._seen(live)
@@ -354,7 +357,7 @@ class Batch:
         before = (
             Deadlines(live.late_at, live.offline_at)
             if changed
-            else rows.deadlines_of(self._tx, live.id)
+            else rows.deadlines_of(self._tx, live.id)[0]
         )
         live.late_at, live.offline_at = after_leaving(self._terms.node_clock_ms, before)
         if not changed:

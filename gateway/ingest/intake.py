@@ -97,6 +97,11 @@ class Intake:
         self._paused = False
         self._waiting = deque(one._replace(packet_id=None) for one in self._waiting)
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that came is stored and receipted."""
+        return not (self._waiting or self._storing)
+
     def behind_ms(self) -> int:
         """For how long the oldest message has waited that is not stored yet."""
         oldest = [*self._storing, *(one.message.arrival_ms for one in islice(self._waiting, 1))]

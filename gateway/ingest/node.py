@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from gateway.clock import Clock
-from gateway.domain.presence import PROBE_INTERVAL_MS, advanced, standstill_ms
+from gateway.domain.presence import PROBE_INTERVAL_MS
+from gateway.file_lock import one_after_another
 from gateway.ingest.batch import RECEIPT_EVERY, Terms, spread_s
 from gateway.ingest.intake import Intake
 from gateway.ingest.relay_desk import RelayDesk
@@ -17,8 +19,8 @@ from gateway.ingest.session import Login, Session, SessionLost, open_session
 from gateway.jobs import presence
 from gateway.mqtt_server.connection import MqttError
 from gateway.mqtt_server.probe import ProbeSettings, prove_closed
+from gateway.storage.locks import Tree
 from gateway.storage.store import Lane, Store, StoreBusy
-from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry
 from wire import topics
 
@@ -27,6 +29,15 @@ log = logging.getLogger(__name__)
 RECONNECT_S_FIRST = 0.2
 RECONNECT_S_MAX = 5.0
 PROVE_EVERY_S = 3_600.0
+PROOF_TURN_S_MAX = 10.0
+LEAVE_S_MAX = 1.0  # whoever stops the gateway waits for this
+LEAVE_LOOK_S = 0.01
+TAKEN = (
+    topics.heartbeat("+"),
+    topics.presence("+"),
+    topics.answer("+"),
+    topics.relay_event("+"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,7 @@ class NodeSettings:
     share_group: str
     login: Login
     proof: ProbeSettings
+    proof_lock: Path  # gateways of a node sign in as the same @probe, which only one can be
 
 
 class Node:
@@ -50,7 +62,6 @@ class Node:
         clock: Clock,
         telemetry: Telemetry,
         clock_ms: int,
-        heard_at_ms: int | None,
         on_connected: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -59,9 +70,7 @@ class Node:
         self._telemetry = telemetry
         self._on_connected = on_connected
         self._clock_ms = clock_ms
-        self._heard_at_ms = heard_at_ms  # by an earlier process
-        self._still_until_ms = 0
-        self._last_probe_ms: int | None = None
+        self._heard = asyncio.Event()  # a probe came back that is not noted yet
         self._devices = 0
         self.session: Session | None = None
         self.relay_desk = RelayDesk(store, clock, telemetry)
@@ -79,39 +88,44 @@ class Node:
     async def run(self) -> None:
         """Connects again and again until cancelled; an unsafe MQTT server ends the gateway."""
         wait_s = RECONNECT_S_FIRST
-        while True:
-            try:
-                await self._one_session()
-            except (SessionLost, MqttError) as error:
-                if self._telemetry.mqtt_closed_proof_ms:
-                    log.warning("MQTT session lost, will retry error=%s", error)
-                    self._telemetry.failed(self._clock.wall_ms(), "mqtt_session_lost", str(error))
-                else:
-                    # At a start the MQTT server comes after us: it waits for its password file.
-                    log.info("MQTT server not there yet, will retry error=%s", error)
-                if self._telemetry.mqtt_connected:
+        me = asyncio.current_task()
+        assert me is not None
+        async with asyncio.TaskGroup() as group:
+            while True:
+                # A task of its own: Python 3.11's TaskGroup may leave its owner marked as
+                # cancelled, and the mark is looked at below.
+                connected = await group.create_task(self._attempt(), name="MQTT session")
+                if me.cancelling():
+                    # The session was lost while it was cancelled; the error took its place.
+                    raise asyncio.CancelledError
+                if connected:
                     wait_s = RECONNECT_S_FIRST
-            finally:
-                self._telemetry.mqtt_connected = False
-                self.intake.attach(None)
-                self.session = None
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, RECONNECT_S_MAX)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RECONNECT_S_MAX)
+
+    async def _attempt(self) -> bool:
+        """Connects and stays connected as long as it can; whether it ever was."""
+        try:
+            await self._one_session()
+        except (SessionLost, MqttError) as error:
+            if self._telemetry.mqtt_closed_proof_ms:
+                log.warning("MQTT session lost, will retry error=%s", error)
+                self._telemetry.failed(self._clock.wall_ms(), "mqtt_session_lost", str(error))
+            else:
+                # At a start the MQTT server comes after us: it waits for its password file.
+                log.info("MQTT server not there yet, will retry error=%s", error)
+        finally:
+            connected = self._telemetry.mqtt_connected
+            self._telemetry.mqtt_connected = False
+            self.intake.attach(None)
+            self.session = None
+        return connected
 
     async def _one_session(self) -> None:
         session = await open_session(self._settings.login, self.intake.deliver)
         try:
-            taken = (
-                topics.heartbeat("+"),
-                topics.presence("+"),
-                topics.answer("+"),
-                topics.relay_event("+"),
-            )
-            group = self._settings.share_group
-            filters = [topics.shared(topic, group) for topic in taken]
-            filters.append(topics.probe(self._settings.gateway))
             self.intake.attach(session)
-            await session.start(filters)
+            await session.start([*self._shared(), topics.probe(self._settings.gateway)])
             await self._prove()
             self.session = session
             self._telemetry.mqtt_connected = True
@@ -126,8 +140,29 @@ class Node:
         finally:
             session.close()
 
+    def _shared(self) -> list[str]:
+        """What the gateways of the node take in turn."""
+        return [topics.shared(topic, self._settings.share_group) for topic in TAKEN]
+
+    async def leave(self) -> None:
+        """Before a clean end: the others of the node take all from now on, and what came is kept.
+
+        Else what is under way here would have to be sent again.
+        """
+        session = self.session
+        if session is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_S_MAX):
+                await session.stop(self._shared())
+                while not self.intake.idle:  # noqa: ASYNC110 - once in a life, for a moment
+                    await asyncio.sleep(LEAVE_LOOK_S)
+        except (TimeoutError, SessionLost) as error:
+            log.info("left with messages under way error=%s", repr(error))
+
     async def _prove(self) -> None:
-        await prove_closed(self._settings.proof)
+        async with one_after_another(self._settings.proof_lock, within_s=PROOF_TURN_S_MAX):
+            await prove_closed(self._settings.proof)
         self._telemetry.mqtt_closed_proof_ms = self._clock.wall_ms()
 
     async def _prove_forever(self) -> None:
@@ -143,48 +178,38 @@ class Node:
             await asyncio.sleep(PROBE_INTERVAL_MS / 1000)
 
     def _probe_came_back(self, payload: bytes) -> None:
-        """Advances the node's clock: its devices could have been heard until this probe."""
+        """The node's devices could have been heard until this probe."""
         wall_ms, boot_ms, monotonic_s = json.loads(payload)
         delay_ms = max(self._clock.boot_ms() - boot_ms, self.intake.behind_ms())
         if delay_ms > PROBE_INTERVAL_MS:
             # What devices sent meanwhile is still under way, or not stored: this is deafness too.
             return
-        if self._last_probe_ms is not None:
-            gap_ms = boot_ms - self._last_probe_ms
-        else:
-            gap_ms = 0 if self._heard_at_ms is None else wall_ms - self._heard_at_ms
-        self._still_until_ms = max(self._still_until_ms, boot_ms + standstill_ms(gap_ms))
-        if boot_ms >= self._still_until_ms:
-            self._clock_ms = advanced(self._clock_ms, self._last_probe_ms, boot_ms)
-        self._last_probe_ms = boot_ms
         telemetry = self._telemetry
         telemetry.probe_at_ms = wall_ms
         telemetry.probe_round_trip_ms = (time.monotonic() - monotonic_s) * 1000
-        telemetry.node_clock_ms = self._clock_ms
+        self._heard.set()
 
     async def watch_presence(self) -> None:
-        """Keeps the node's clock and sweeps at each step of it, until cancelled."""
-        swept_ms = -1
+        """Advances the node's clock by the probes that came back, and sweeps at each step of it."""
         while True:
-            await asyncio.sleep(PROBE_INTERVAL_MS / 5_000)
-            clock_ms = self._clock_ms
-            if clock_ms == swept_ms:
-                continue  # deaf: presence stands still
+            await self._heard.wait()
+            self._heard.clear()
             try:
-                await self._sweep(clock_ms)
+                await self._step()
             except StoreBusy:
-                continue  # the next second does it
-            swept_ms = clock_ms
+                # Presence stands still; the next probe tells how long.
+                log.info("presence put off: nothing can be stored")
 
-    async def _sweep(self, clock_ms: int) -> None:
-        name, probe_ms = self._settings.name, self._telemetry.probe_at_ms
-
-        def work(changes: int, tx: Transaction) -> int:
-            if not changes:
-                presence.save_clock(tx, name, clock_ms, probe_ms)
-            return presence.sweep(tx, name, clock_ms)
-
-        changes = 0
-        while found := await self._store.write(partial(work, changes), lane=Lane.JOBS):
-            changes += found
-        self._devices = await self._store.read(partial(presence.online, name=name))
+    async def _step(self) -> None:
+        name, store = self._settings.name, self._store
+        clock_ms = await store.write(
+            partial(presence.note_probe, name=name), lane=Lane.JOBS, tree=Tree.UNTOUCHED
+        )
+        self._clock_ms = self._telemetry.node_clock_ms = clock_ms
+        while await store.read(partial(presence.anybody_silent, name=name, clock_ms=clock_ms)):
+            # None: another gateway of the node is at it.
+            if not await store.write(
+                partial(presence.sweep, name=name, clock_ms=clock_ms), lane=Lane.JOBS
+            ):
+                break
+        self._devices = await store.read(partial(presence.online, name=name))

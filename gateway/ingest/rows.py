@@ -21,46 +21,44 @@ SELECT d.id, d.serial, d.company_id, d.registered, d.first_heard_at, d.state, d.
        l.run_id, l.run, l.upto, l.ranges, l.state_seq, l.need_full, l.last_at, l.connection,
        l.nonce IS NOT NULL
 FROM device AS d JOIN device_live AS l ON l.device_id = d.id
-WHERE d.ended_at IS NULL AND d.serial IN ({})
+WHERE {}
 """
 _DEVICE_COLUMNS = 13
 _LATEST = "SELECT latest FROM device_latest WHERE device_id = ?"
 _SAVE_LATEST = "UPDATE device_latest SET latest = ? WHERE device_id = ?"
-_LOADED_AT_ONCE = 500
 QUARANTINE_ROWS_MAX = 1_000
 _RUN = """
 SELECT id, run, upto, ranges, state_seq, last_at FROM run WHERE device_id = ? AND run = ?
 """
 _ADD_RUN = """
 INSERT INTO run (device_id, run, upto, state_seq, superseded_at) VALUES (?, ?, 0, 0, ?)
+RETURNING id
 """
-_SAVE_LIVE = """
-UPDATE device_live SET node = ?, last_heard_at = ?, last_day = ?, interval_s = ?, presence = ?,
-       late_at = ?, offline_at = ?, recent = ?, run_id = ?, run = ?, upto = ?, ranges = ?,
-       state_seq = ?, need_full = ?, last_at = ?
-WHERE device_id = ?
-"""
-_SAVE_CONNECTION = "UPDATE device_live SET connection = ?, nonce = ? WHERE device_id = ?"
+# As `_live_values` gives them.
+_LIVE = tuple(
+    "node last_heard_at last_day interval_s presence late_at offline_at recent run_id run upto"
+    " ranges state_seq need_full last_at device_id".split()
+)
+_CONNECTION = ("connection", "nonce", "device_id")
 _SAVE_PAST_RUN = """
 UPDATE run SET upto = ?, ranges = ?, state_seq = ?, last_at = ?,
        superseded_at = coalesce(superseded_at, ?)
 WHERE id = ?
 """
-_DEADLINES = "SELECT late_at, offline_at FROM device_live WHERE device_id = ?"
+_DEADLINES = "SELECT late_at, offline_at, node FROM device_live WHERE device_id = ?"
 _SAVE_DEADLINES = "UPDATE device_live SET late_at = ?, offline_at = ? WHERE device_id = ?"
 _HEARD = "UPDATE device_live SET last_heard_at = ? WHERE device_id = ?"
 _COUNT = """
-UPDATE device_live SET repeats = repeats + ?, lost = lost + ?, dropped = max(dropped, ?),
+UPDATE device_live SET repeats = repeats + ?, lost = lost + ?,
+       dropped = CASE WHEN dropped < ? THEN ? ELSE dropped END,
        ignored_fields = ignored_fields + ?, malformed = malformed + ?
 WHERE device_id = ?
 """
 _SUPERSEDED = """
 UPDATE device_live SET
-       supersessions = CASE WHEN :now - supersessions_since > :window THEN 1
-                            ELSE supersessions + 1 END,
-       supersessions_since = CASE WHEN :now - supersessions_since > :window THEN :now
-                                  ELSE supersessions_since END
-WHERE device_id = :device
+       supersessions = CASE WHEN supersessions_since < ? THEN 1 ELSE supersessions + 1 END,
+       supersessions_since = CASE WHEN supersessions_since < ? THEN ? ELSE supersessions_since END
+WHERE device_id = ?
 RETURNING supersessions
 """
 _TWO_PLACES = "UPDATE device_live SET two_places_at = ? WHERE device_id = ?"
@@ -70,10 +68,7 @@ UPDATE run SET upto = ?, ranges = ?, state_seq = ?, need_full = ?, nonce = ?, co
        superseded_at = coalesce(superseded_at, ?), last_at = ?
 WHERE id = ?
 """
-_ADD_HEARTBEATS = (
-    "INSERT INTO heartbeat (device_id, run_id, number, at, time_from, fields)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-)
+_HEARTBEAT = ("device_id", "run_id", "number", "at", "time_from", "fields")
 _ADD_DAYS = (
     "INSERT INTO monitored_day (device_id, day, company_id, payer_id) VALUES (?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING"
@@ -105,6 +100,7 @@ class Live:
         "last_day",
         "last_heard_at",
         "late_at",
+        "node",
         "offline_at",
         "payer_id",
         "period_end",
@@ -117,7 +113,8 @@ class Live:
     )
 
     run: RunRow | None
-    # Not read: a heartbeat sets all three.
+    # Not read: a heartbeat sets all four.
+    node: str
     last_heard_at: int
     late_at: int
     offline_at: int
@@ -154,53 +151,45 @@ def _settled(upto: int, ranges: str | None) -> Settled:
 
 
 def load(tx: Transaction, serials: Iterable[str]) -> dict[str, Live]:
-    """The newest tenure of each serial that is known."""
-    wanted = sorted(serials)
-    found: dict[str, Live] = {}
-    for start in range(0, len(wanted), _LOADED_AT_ONCE):
-        part = wanted[start : start + _LOADED_AT_ONCE]
-        statement = _LOAD.format(",".join("?" * len(part)))
-        for row in tx.cursor.execute(statement, part).fetchall():
-            found[row[1]] = Live(row)
-    return found
+    """The present tenure of each serial that is known, locked."""
+    return {row[1]: Live(row) for row in tx.fetch_devices(_LOAD, sorted(serials))}
 
 
 def find_run(tx: Transaction, device_id: int, run: str) -> RunRow | None:
     """A run that is not the current one."""
-    row = tx.cursor.execute(_RUN, (device_id, run)).fetchone()
-    if row is None:
+    found = tx.fetch(_RUN, (device_id, run))
+    if not found:
         return None
-    id_, run, upto, ranges, state_seq, last_at = row
+    id_, run, upto, ranges, state_seq, last_at = found[0]
     return RunRow(id_, run, _settled(upto, ranges), state_seq, False, last_at, 0, False, True)
 
 
 def add_run(tx: Transaction, device_id: int, run: str, superseded_at: int | None) -> RunRow:
     """A run seen for the first time; with an instant, one that never was the current one."""
-    tx.cursor.execute(_ADD_RUN, (device_id, run, superseded_at))
-    id_ = tx.cursor.lastrowid
-    assert id_ is not None
+    ((id_,),) = tx.fetch(_ADD_RUN, (device_id, run, superseded_at))
     superseded = superseded_at is not None
     return RunRow(id_, run, Settled(), 0, not superseded, None, 0, False, superseded)
 
 
-def deadlines_of(tx: Transaction, device_id: int) -> Deadlines:
-    """When the device becomes late and offline, as stored."""
-    return Deadlines(*tx.cursor.execute(_DEADLINES, (device_id,)).fetchone())
+def deadlines_of(tx: Transaction, device_id: int) -> tuple[Deadlines, str]:
+    """When the device becomes late and offline, as stored, and on which node's clock."""
+    late_at, offline_at, node = tx.fetch(_DEADLINES, (device_id,))[0]
+    return Deadlines(late_at, offline_at), node
 
 
 def save_deadlines(tx: Transaction, device_id: int, late_at: int, offline_at: int) -> None:
     """Changes when the device becomes late and offline, and nothing else."""
-    tx.cursor.execute(_SAVE_DEADLINES, (late_at, offline_at, device_id))
+    tx.change(_SAVE_DEADLINES, (late_at, offline_at, device_id))
 
 
 def save_heard(tx: Transaction, device_id: int, at: int) -> None:
     """The device was heard, by a run that is not its current one."""
-    tx.cursor.execute(_HEARD, (at, device_id))
+    tx.change(_HEARD, (at, device_id))
 
 
 def last_instant_before(tx: Transaction, device_id: int, run_id: int) -> int | None:
     """The newest sample known of earlier runs."""
-    found: int | None = tx.cursor.execute(_LAST_BEFORE, (device_id, run_id)).fetchone()[0]
+    found: int | None = tx.fetch(_LAST_BEFORE, (device_id, run_id))[0][0]
     return found
 
 
@@ -208,33 +197,33 @@ def keep_latest(tx: Transaction, live: Live, changes: latest_values.Values) -> N
     """The device's newest values with some replaced."""
     live.recent, full = latest_values.changed(live.recent, changes)
     if full:
-        (packed,) = tx.cursor.execute(_LATEST, (live.id,)).fetchone()
+        ((packed,),) = tx.fetch(_LATEST, (live.id,))
         merged = latest_values.merged(packed, live.recent)
-        tx.cursor.execute(_SAVE_LATEST, (merged, live.id))
+        tx.change(_SAVE_LATEST, (merged, live.id))
         live.recent = latest_values.NOTHING
 
 
 def set_first_heard(tx: Transaction, device_id: int) -> None:
     """The first heartbeat of a registration."""
-    tx.cursor.execute(_FIRST_HEARD, (tx.now_ms, device_id))
+    tx.change(_FIRST_HEARD, (tx.now_ms, device_id))
 
 
 def count_supersession(tx: Transaction, device_id: int, window_ms: int) -> int:
     """Counts that a device's run was replaced; how often within the window."""
-    values = {"now": tx.now_ms, "window": window_ms, "device": device_id}
-    found: int = tx.cursor.execute(_SUPERSEDED, values).fetchone()[0]
+    since = tx.now_ms - window_ms
+    found: int = tx.fetch(_SUPERSEDED, (since, since, tx.now_ms, device_id))[0][0]
     return found
 
 
 def set_two_places(tx: Transaction, device_id: int) -> None:
     """Its runs supersede each other: the credential is used in two places."""
-    tx.cursor.execute(_TWO_PLACES, (tx.now_ms, device_id))
+    tx.change(_TWO_PLACES, (tx.now_ms, device_id))
 
 
 def may_tell_again(tx: Transaction, device_id: int, pause_ms: int) -> bool:
     """Whether the device was not told within the pause; it counts as told now."""
     values = (tx.now_ms, device_id, tx.now_ms - pause_ms)
-    return tx.cursor.execute(_TELL_AGAIN, values).rowcount == 1
+    return tx.change(_TELL_AGAIN, values) == 1
 
 
 def answer(tx: Transaction, device_id: int, id_: str, outcome: str, result: str) -> None:
@@ -242,7 +231,7 @@ def answer(tx: Transaction, device_id: int, id_: str, outcome: str, result: str)
 
     Where the gateway had to say `unknown`, the device's own word is the truth.
     """
-    tx.cursor.execute(_ANSWER, (tx.now_ms, outcome, result, id_, device_id))
+    tx.change(_ANSWER, (tx.now_ms, outcome, result, id_, device_id))
 
 
 class Writes:
@@ -254,20 +243,37 @@ class Writes:
         self.connections: dict[int, tuple[int, str | None]] = {}
         self.heartbeats: list[tuple[int, int, int, int, int, str]] = []
         self.days: list[tuple[int, int, int, int]] = []
+        self.late_hours: set[tuple[int, int]] = set()
         self.presences: list[tuple[int, int, str, str, int]] = []
         self.quarantined: list[tuple[str, str, bytes, int]] = []
-        self.counts: list[tuple[int, int, int, int, int, int]] = []
+        self.counts: list[tuple[int, int, int, int, int, int, int]] = []
 
-    def save(self, tx: Transaction, node: str) -> None:
+    def count(
+        self,
+        device_id: int,
+        *,
+        repeats: int = 0,
+        lost: int = 0,
+        dropped: int = 0,
+        ignored_fields: int = 0,
+        malformed: int = 0,
+    ) -> None:
+        """Adds to a device's counters; `dropped` is its own sum, of which the greatest counts."""
+        self.counts.append((repeats, lost, dropped, dropped, ignored_fields, malformed, device_id))
+
+    def save(self, tx: Transaction) -> None:
         """Runs the statements, rows in the order of device ids."""
-        cursor = tx.cursor
         lives = self.lives
-        cursor.executemany(_SAVE_LIVE, [_live_values(lives[id_], node) for id_ in sorted(lives)])
-        cursor.executemany(_ADD_HEARTBEATS, self.heartbeats)
+        changed = [_live_values(lives[id_]) for id_ in sorted(lives)]
+        tx.change_rows("device_live", _LIVE, changed)
+        tx.add_rows("heartbeat", _HEARTBEAT, self.heartbeats)
+        if self.late_hours:
+            tx.add_rows("late_hour", ("device_id", "hour"), sorted(self.late_hours))
         past = [_past_values(self.past_runs[id_], tx.now_ms) for id_ in sorted(self.past_runs)]
-        connections = [(c, nonce, id_) for id_, (c, nonce) in sorted(self.connections.items())]
+        if self.connections:
+            signed_in = [(c, nonce, id_) for id_, (c, nonce) in sorted(self.connections.items())]
+            tx.change_rows("device_live", _CONNECTION, signed_in)
         for statement, rows in (
-            (_SAVE_CONNECTION, connections),
             (_SAVE_PAST_RUN, past),
             (_ADD_DAYS, self.days),
             (_ADD_PRESENCE, self.presences),
@@ -275,18 +281,18 @@ class Writes:
             (_COUNT, self.counts),
         ):
             if rows:
-                cursor.executemany(statement, rows)
+                tx.change_many(statement, rows)
         if self.quarantined:
             # Here and not by a job: a device can fill a disk between two of its rounds.
-            cursor.execute(_BOUND_QUARANTINE, (QUARANTINE_ROWS_MAX,))
+            tx.change(_BOUND_QUARANTINE, (QUARANTINE_ROWS_MAX,))
 
 
-def _live_values(live: Live, node: str) -> tuple[Any, ...]:
+def _live_values(live: Live) -> tuple[Any, ...]:
     row = live.run
     assert row is not None
     upto, ranges = row.settled
     return (
-        node,
+        live.node,
         live.last_heard_at,
         live.last_day,
         live.interval_s,

@@ -27,6 +27,7 @@ from wire.session_commands import open_args
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # a signal is only a hint
+LOOK_AGAIN_S = 0.1  # somebody had the device, for as long as a transaction takes
 CLAIMED_AT_ONCE = 100
 
 
@@ -51,7 +52,16 @@ _DUE = (
         enrolment,
         (enrolment.c.device_id == outbox.c.device_id) & (enrolment.c.state == "joined"),
     )
-    .where(outbox.c.node == bindparam("of_node"), outbox.c.sent_at.is_(None))
+    # Where the device is now, which may not be where it was when the row was written.
+    .where(device_live.c.node == bindparam("of_node"), outbox.c.sent_at.is_(None))
+    .order_by(outbox.c.created_at)
+    .limit(CLAIMED_AT_ONCE)
+)
+_DUE_OF = _DUE.where(outbox.c.device_id.in_(bindparam("devices", expanding=True)))
+_DEVICES = (
+    select(outbox.c.device_id)
+    .join(device_live, device_live.c.device_id == outbox.c.device_id)
+    .where(device_live.c.node == bindparam("of_node"), outbox.c.sent_at.is_(None))
     .order_by(outbox.c.created_at)
     .limit(CLAIMED_AT_ONCE)
 )
@@ -63,17 +73,22 @@ _END = (
 
 
 def claim(tx: Transaction, node: str, master_key: bytes, tickets: TicketSigner) -> list[Claimed]:
-    """Marks due commands as sent and makes their payloads; those of nobody end at once."""
+    """Marks due commands as sent and makes their payloads; those of nobody end at once.
+
+    Those to devices that somebody else changes now, or tells something, are left.
+    """
     claimed: list[Claimed] = []
     counters: dict[int, int] = {}
-    for row in tx.all(_DUE, {"of_node": node}):
+    # Two gateways may look at once: the second finds what the first has left.
+    devices = tx.claim_devices(_DEVICES, {"of_node": node})
+    for row in tx.all(_DUE_OF, {"of_node": node, "devices": devices}):
         n = counters.get(row.device_id, row.command_n) + 1
         made = _made(tx, row, n, master_key, tickets)
         if made.payload is not None:
             counters[row.device_id] = n
         tx.run(update(outbox).where(outbox.c.id == row.id).values(sent_at=tx.now_ms))
         claimed.append(made)
-    for device_id, n in counters.items():
+    for device_id, n in sorted(counters.items()):
         tx.run(update(device_live).where(device_live.c.device_id == device_id).values(command_n=n))
     return claimed
 
@@ -106,9 +121,13 @@ def _made(
 
 
 def end(tx: Transaction, ids: list[str], error: str) -> None:
-    """The outcome of these commands will never be known."""
+    """The outcome of these commands will never be known.
+
+    One that somebody else holds now is being answered, or its time is over.
+    """
+    left = tx.claim(select(outbox.c.id).where(outbox.c.id.in_(ids)))
     text = json.dumps({"error": error})
-    for id_ in ids:
+    for id_ in left:
         tx.run(_END, {"command": id_, "at": tx.now_ms, "how": Outcome.UNKNOWN.value, "text": text})
 
 
@@ -140,29 +159,36 @@ class Sender:
 
     async def run(self) -> None:
         """Looks at each hint, and every two seconds."""
+        look_s = LOOK_S
         while True:
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(look_s):
                     await self._hint.wait()
             except TimeoutError:
                 pass  # a hint can be lost; the table cannot
             self._hint.clear()
+            look_s = LOOK_S
             session = self._session()
             try:
-                while session is not None and await self._send(session):
-                    pass
+                if session is not None and not await self._send_all(session):
+                    look_s = LOOK_AGAIN_S
             except StoreBusy as error:
                 # The table cannot be lost: what is unsent goes next time, and of what was sent
                 # the outcome is unknown at the end of its time.
                 log.warning("outbox put off error=%s", error)
 
-    async def _send(self, session: Session) -> bool:
-        """Whether more may wait."""
-        if not await self._store.read(lambda tx: tx.one(_DUE, {"of_node": self._node})):
-            return False
-        claimed = await self._store.write(
-            lambda tx: claim(tx, self._node, self._master_key, self._tickets), lane=Lane.JOBS
-        )
+    async def _send_all(self, session: Session) -> bool:
+        """Whether nothing is left that could be sent in a moment."""
+        while await self._store.read(lambda tx: tx.one(_DUE, {"of_node": self._node})):
+            claimed = await self._store.write(
+                lambda tx: claim(tx, self._node, self._master_key, self._tickets), lane=Lane.JOBS
+            )
+            if not claimed:
+                return False
+            await self._send(session, claimed)
+        return True
+
+    async def _send(self, session: Session, claimed: list[Claimed]) -> None:
         ended: dict[str, list[str]] = {}
         for command in claimed:
             why = command.why
@@ -172,7 +198,6 @@ class Sender:
                 ended.setdefault(why, []).append(command.id)
         for why, ids in ended.items():
             await self._store.write(partial(end, ids=ids, error=why))
-        return len(claimed) == CLAIMED_AT_ONCE
 
     async def _publish(self, session: Session, serial: str, payload: bytes) -> str:
         """Why its outcome will not be known, if so."""

@@ -56,6 +56,7 @@ class Session(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._accepted: asyncio.Future[None] = loop.create_future()
         self._subscribed: asyncio.Future[list[mqtt5.SubAckReasonCode]] = loop.create_future()
+        self._unsubscribed: asyncio.Future[None] = loop.create_future()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._heard_at_s = loop.time()
         self._reading = True
@@ -153,8 +154,7 @@ class Session(asyncio.Protocol):
         """Publishes at QoS 1; the server's reason code. Raises `SessionLost`."""
         if self._lost.done() or len(self._acks) >= INFLIGHT_MAX:
             raise SessionLost("not connected, or too many messages under way")
-        self._packet_id = self._packet_id % 65_535 + 1
-        packet_id = self._packet_id
+        packet_id = self._next_id()
         done: asyncio.Future[mqtt5.PubAckReasonCode] = asyncio.get_running_loop().create_future()
         self._acks[packet_id] = done
         try:
@@ -169,6 +169,10 @@ class Session(asyncio.Protocol):
             raise SessionLost("no answer to a message") from error
         finally:
             self._acks.pop(packet_id, None)
+
+    def _next_id(self) -> int:
+        self._packet_id = self._packet_id % 65_535 + 1
+        return self._packet_id
 
     def acknowledge(self, packet_id: int) -> None:
         """A QoS 1 message is committed."""
@@ -190,6 +194,11 @@ class Session(asyncio.Protocol):
         refused = [text for text, code in zip(filters, codes, strict=True) if int(code) >= 128]
         if refused:
             raise SessionLost(f"subscriptions refused: {', '.join(refused)}")
+
+    async def stop(self, filters: list[str]) -> None:
+        """Takes no more of these; returns when all that came has come. Raises `SessionLost`."""
+        self._write(mqtt5.UnsubscribePacket(self._next_id(), filters))
+        await self._unsubscribed
 
     async def until_lost(self) -> None:
         """Keeps the connection alive; raises `SessionLost` when it ends."""
@@ -230,12 +239,15 @@ class Session(asyncio.Protocol):
         elif isinstance(packet, mqtt5.SubAckPacket):
             if not self._subscribed.done():
                 self._subscribed.set_result(packet.reason_codes)
+        elif isinstance(packet, mqtt5.UnsubAckPacket):
+            if not self._unsubscribed.done():
+                self._unsubscribed.set_result(None)
         elif isinstance(packet, mqtt5.DisconnectPacket):
             self._fail(f"disconnected: {packet.reason_code.name}")
 
     def _fail(self, reason: str) -> None:
         waiters: list[asyncio.Future[Any]] = [self._accepted, self._subscribed, self._lost]
-        for waiter in (*waiters, *self._acks.values()):
+        for waiter in (*waiters, self._unsubscribed, *self._acks.values()):
             if not waiter.done():
                 waiter.set_exception(SessionLost(reason))
                 # Whoever does not wait any more is not to be told.

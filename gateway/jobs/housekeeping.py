@@ -1,10 +1,7 @@
 """Marks that the server is alive, records outages, and deletes what has served its time."""
 
-from typing import Any
-
 from sqlalchemy import (
     ColumnElement,
-    Select,
     and_,
     delete,
     exists,
@@ -20,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.domain.instants import DAY_MS, MINUTE_MS
 from gateway.domain.registering import HASH_KEPT_MS
 from gateway.domain.sessions import REVOCATION_KEPT_MS, SESSION_KEPT_MS, USAGE_KEPT_MS
+from gateway.operations.session_locks import locked
 from gateway.storage.schema import (
     api_token,
     device,
@@ -71,6 +69,8 @@ def mark_alive(tx: Transaction, lived_ms: int = 0) -> None:
     `lived_ms`: by how much a test moved the clock of the running server. That time counts as
     lived through; a clock that was moved while the server was down is an outage as any other.
     """
+    if not tx.alone("alive"):
+        return  # another gateway says so now
     before = get(tx, _ALIVE)
     if before is not None and tx.now_ms - int(before) - lived_ms > OUTAGE_MS_MIN:
         tx.run(insert(outage), {"started_at": int(before), "ended_at": tx.now_ms})
@@ -80,7 +80,8 @@ def mark_alive(tx: Transaction, lived_ms: int = 0) -> None:
 def note_field_table(tx: Transaction) -> None:
     """At a start with another field table: values that it reads anew are asked for."""
     version = str(FIELD_TABLE_VERSION)
-    if get(tx, _FIELD_TABLE) != version:
+    if get(tx, _FIELD_TABLE) != version and tx.alone("field table"):
+        tx.lock_devices(select(device.c.id))
         tx.run(update(device_live).values(need_full=True))
         put(tx, _FIELD_TABLE, version)
 
@@ -98,10 +99,14 @@ def unanswered(tx: Transaction) -> list[str]:
 
 
 def end_commands(tx: Transaction, ids: list[str]) -> int:
-    """These were never answered: their outcome is unknown."""
+    """These were never answered: their outcome is unknown. How many.
+
+    What somebody else holds now is being answered, or comes again.
+    """
+    left = tx.claim(select(outbox.c.id).where(outbox.c.id.in_(ids), outbox.c.answered_at.is_(None)))
     return tx.run(
         update(outbox)
-        .where(outbox.c.id.in_(ids), outbox.c.answered_at.is_(None))
+        .where(outbox.c.id.in_(left))
         .values(
             answered_at=tx.now_ms,
             sent_at=func.coalesce(outbox.c.sent_at, tx.now_ms),
@@ -113,6 +118,8 @@ def end_commands(tx: Transaction, ids: list[str]) -> int:
 
 def clean(tx: Transaction) -> int:
     """Deletes some of what nobody needs any more; each kind has its own time. How many rows."""
+    if not tx.alone("clean"):
+        return 0
     now_ms = tx.now_ms
     for table, over in (
         (idempotency, idempotency.c.at < now_ms - IDEMPOTENCY_KEPT_MS),
@@ -121,17 +128,43 @@ def clean(tx: Transaction) -> int:
         (api_token, api_token.c.expires_at < now_ms),
         (join_code, or_(join_code.c.expires_at < now_ms, join_code.c.uses_left == 0)),
         (mqtt_login, and_(mqtt_login.c.hash.is_(None), _not_newest())),
-        (enrolment, enrolment.c.device_id.in_(_long_dormant(now_ms))),
         (revocation, revocation.c.at < now_ms - REVOCATION_KEPT_MS),
         (session_usage, _of_ended(now_ms - USAGE_KEPT_MS)),
-        (session, _ended_before(now_ms - SESSION_KEPT_MS)),
     ):
         key = tuple(table.primary_key)
-        some = select(*key).where(over).limit(ROWS_AT_ONCE)
+        # What somebody else holds now is not forgotten now.
+        some = select(*key).where(over).limit(ROWS_AT_ONCE).with_for_update(skip_locked=True)
         deleted = tx.run(delete(table).where(tuple_(*key).in_(some)))
         if deleted:
             return deleted
-    return 0
+    return _forget_enrolments(tx) or _forget_sessions(tx)
+
+
+def _forget_enrolments(tx: Transaction) -> int:
+    """Credentials of devices that cannot be woken from the desk any more."""
+    dormant = (
+        device.c.registered.is_(False),
+        device.c.dormant_at < tx.now_ms - HASH_KEPT_MS,
+    )
+    some = (
+        select(device.c.id)
+        .join(enrolment, enrolment.c.device_id == device.c.id)
+        .where(*dormant)
+        .limit(ROWS_AT_ONCE)
+    )
+    claimed = tx.claim_devices(some)
+    if not claimed:
+        return 0
+    still = select(device.c.id).where(device.c.id.in_(claimed), *dormant)
+    return tx.run(delete(enrolment).where(enrolment.c.device_id.in_(still)))
+
+
+def _forget_sessions(tx: Transaction) -> int:
+    over = _ended_before(tx.now_ms - SESSION_KEPT_MS)
+    rows = locked(tx, select(session.c.id).where(over).limit(ROWS_AT_ONCE))
+    if not rows:
+        return 0
+    return tx.run(delete(session).where(session.c.id.in_([row.id for row in rows])))
 
 
 def _not_newest() -> ColumnElement[bool]:
@@ -149,10 +182,3 @@ def _of_ended(before_ms: int) -> ColumnElement[bool]:
 def _ended_before(before_ms: int) -> ColumnElement[bool]:
     """Who ended before that began before that, which there is an index for."""
     return and_(session.c.created_at < before_ms, session.c.ended_at < before_ms)
-
-
-def _long_dormant(now_ms: int) -> Select[Any]:
-    """Devices that cannot be woken from the desk any more."""
-    return select(device.c.id).where(
-        device.c.registered.is_(False), device.c.dormant_at < now_ms - HASH_KEPT_MS
-    )

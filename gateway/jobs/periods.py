@@ -1,5 +1,6 @@
 """Periods that end, grace that ends, and unpaid devices that may be paid for now."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, or_, select
@@ -8,12 +9,20 @@ from gateway.domain.instants import DAY_MS
 from gateway.domain.ledger import Kind
 from gateway.domain.service import State
 from gateway.operations.booking import EXPIRED, Booking
-from gateway.operations.standing import HELD_COLUMNS, bring_up_to_date, held_of, save
+from gateway.operations.standing import (
+    HELD_COLUMNS,
+    Held,
+    bring_up_to_date,
+    held_of,
+    may_be_charged,
+    save_all,
+)
 from gateway.operations.treasury import Treasury
 from gateway.storage.schema import account, company_path, device, device_live, recheck
 from gateway.storage.transaction import Transaction
 
-DEVICES_AT_ONCE = 40  # a job's transaction lasts about 20 ms, so that heartbeats do not wait
+DEVICES_AT_ONCE = 200  # a job's transaction lasts about 20 ms, so that heartbeats do not wait
+LOOKED_AHEAD = 10_000
 POOLS_AT_ONCE = 100
 
 
@@ -44,22 +53,53 @@ def _due(now_ms: int) -> ColumnElement[bool]:
     )
 
 
-def anything_due(tx: Transaction) -> bool:
-    """Whether `settle_due` would find a device: asked each second, so it only reads."""
-    return tx.one(select(device.c.id).where(_due(tx.now_ms)).limit(1)) is not None
+def due_in_order(tx: Transaction) -> list[int]:
+    """Devices for `settle_due`, those first that are paid for first.
 
-
-def settle_due(tx: Transaction) -> int:
-    """Ends and extends periods that are over, and ends grace; how many devices were due."""
+    Asked each second, so it only reads; and it puts all that are due in order, so it looks far
+    ahead: one that is due meanwhile waits for the next look.
+    """
     rows = tx.all(
-        _held().where(_due(tx.now_ms)).order_by(*_in_order(tx.now_ms)).limit(DEVICES_AT_ONCE)
+        select(device.c.id)
+        .join_from(device, device_live, device_live.c.device_id == device.c.id)
+        .where(_due(tx.now_ms))
+        .order_by(*_in_order(tx.now_ms))
+        .limit(LOOKED_AHEAD)
     )
-    treasury = Treasury.of(tx)
-    for row in rows:
-        held = held_of(row)
-        bring_up_to_date(tx, treasury, held, contact=False)
-        save(tx, held)
-    return len(rows)
+    return [row.id for row in rows]
+
+
+def settle_due(tx: Transaction, ids: list[int]) -> int | None:
+    """Ends and extends periods that are over, and ends grace; how many devices were settled.
+
+    Devices that somebody else changes now are left for the next time. None, and nothing was done,
+    while another gateway looks at some.
+    """
+    if not tx.alone("periods"):
+        return None
+    claimed = tx.claim_devices(select(device.c.id).where(device.c.id.in_(ids)))
+    held_by_id = _held_by_id(tx, claimed, _due(tx.now_ms))
+    _settle(tx, [held_by_id[id_] for id_ in ids if id_ in held_by_id], forced=False)
+    return len(held_by_id)
+
+
+def _held_by_id(
+    tx: Transaction, ids: Sequence[int], condition: ColumnElement[bool]
+) -> dict[int, Held]:
+    rows = tx.all(_held().where(device.c.id.in_(ids), condition)) if ids else ()
+    return {row.id: held_of(row) for row in rows}
+
+
+def _settle(tx: Transaction, some: list[Held], *, forced: bool) -> int:
+    """Brings devices that are locked up to date, in this order; how many changed."""
+    treasury = Treasury.of_many(tx)
+    treasury.prepare_many([held for held in some if may_be_charged(tx, held, forced=forced)])
+    changed = 0
+    for held in some:
+        changed += bring_up_to_date(tx, treasury, held, contact=False, forced=forced)
+    treasury.write()
+    save_all(tx, some)
+    return changed
 
 
 def next_recheck(tx: Transaction) -> tuple[int, int] | None:
@@ -87,20 +127,17 @@ def unpaid_below(tx: Transaction, company_id: int) -> list[int]:
     return [row.id for row in rows]
 
 
-def settle_some(tx: Transaction, ids: list[int]) -> int:
-    """Brings these devices up to date; how many changed."""
-    treasury = Treasury.of(tx)
-    changed = 0
-    held_by_id = {
-        row.id: held_of(row)
-        for row in tx.all(_held().where(device.c.id.in_(ids), device.c.registered))
-    }
-    for id_ in ids:
-        held = held_by_id.get(id_)
-        if held is not None:
-            changed += bring_up_to_date(tx, treasury, held, contact=False, forced=True)
-            save(tx, held)
-    return changed
+def settle_some(tx: Transaction, ids: list[int]) -> int | None:
+    """Brings these devices up to date, in this order; how many changed.
+
+    None, and nothing was done, while another gateway looks at some.
+    """
+    if not tx.alone("recheck"):
+        return None
+    # Nobody comes back for those that others hold now, so they are waited for.
+    tx.lock_devices(select(device.c.id).where(device.c.id.in_(ids)))
+    held_by_id = _held_by_id(tx, ids, device.c.registered)
+    return _settle(tx, [held_by_id[id_] for id_ in ids if id_ in held_by_id], forced=True)
 
 
 def recheck_done(tx: Transaction, company_id: int, queued_at: int) -> None:
@@ -112,13 +149,21 @@ def recheck_done(tx: Transaction, company_id: int, queued_at: int) -> None:
 
 def expire_pools(tx: Transaction) -> int:
     """Books the expiry of lots whose last day is over; how many were booked."""
-    rows = tx.all(
-        select(account)
+    if not tx.alone("expiry"):
+        return 0
+    ids = tx.all(
+        select(account.c.id)
         .where(account.c.kind == "pool", account.c.balance > 0, account.c.expires_day < tx.today)
         .order_by(account.c.id)
         .limit(POOLS_AT_ONCE)
     )
+    if not ids:
+        return 0
     treasury = Treasury.of(tx)
+    treasury.prepare((), accounts=[row.id for row in ids])
+    rows = tx.all(
+        select(account).where(account.c.id.in_([row.id for row in ids]), account.c.balance > 0)
+    )
     for row in rows:
         booking = Booking(
             tx,

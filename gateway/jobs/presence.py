@@ -1,11 +1,14 @@
 """The node's clock, and who became late or offline by it."""
 
-from sqlalchemy import bindparam, func, insert, select, update
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.domain.presence import Presence
+from gateway.domain.presence import NodeClock, Presence, after_probe
 from gateway.storage.schema import device, device_live, node, presence_change
-from gateway.storage.transaction import Transaction
+from gateway.storage.transaction import AnyRow, Transaction
 
 SWEPT_AT_ONCE = 60  # heartbeats do not wait longer than some 20 ms for a job
 
@@ -36,44 +39,53 @@ _CHANGE = (
 )
 
 
-def load_clock(tx: Transaction, name: str) -> int:
-    """The node's clock as it stood; a new node's begins at 0."""
+def clock_of(tx: Transaction, name: str) -> int:
+    """The node's clock as it stands; a new node's begins at 0."""
     return int(tx.scalar(select(node.c.clock).where(node.c.name == name)) or 0)
 
 
-def load_probe_at(tx: Transaction, name: str) -> int | None:
-    """When the node was last heard, by the wall clock."""
-    found = tx.scalar(select(node.c.probe_at).where(node.c.name == name))
-    return None if found is None else int(found)
+def note_probe(tx: Transaction, name: str) -> int:
+    """A probe came back to a gateway of this node; the node's clock then.
 
-
-def save_clock(tx: Transaction, name: str, clock_ms: int, probe_at_ms: int | None) -> None:
-    """Keeps the node's clock, so that it goes on after a restart."""
-    dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(node)
+    All gateways of a node advance one row, by the database host's clock: theirs cannot run apart.
+    """
+    row = tx.one(select(node).where(node.c.name == name))
+    if row is None:
+        dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
+        tx.run(
+            dialect.insert(node).on_conflict_do_nothing(),
+            {"name": name, "clock": 0, "probe_at": tx.now_ms, "login_version": 0},
+        )
+        return clock_of(tx, name)
+    after = after_probe(NodeClock(row.clock, row.probe_at, row.still_until or 0), tx.now_ms)
+    # Compared and set: what another gateway noted at the same moment is as good.
     tx.run(
-        statement.on_conflict_do_update(
-            index_elements=["name"],
-            set_={"clock": statement.excluded.clock, "probe_at": statement.excluded.probe_at},
-        ),
-        {"name": name, "clock": clock_ms, "probe_at": probe_at_ms, "login_version": 0},
+        update(node)
+        .where(node.c.name == name, node.c.probe_at.is_not_distinct_from(row.probe_at))
+        .values(clock=after.clock_ms, probe_at=after.probe_at, still_until=after.still_until)
     )
+    return clock_of(tx, name)
+
+
+def _of_node(due: Select[Any], name: str) -> Select[Any]:
+    return due.join_from(device_live, device, device.c.id == device_live.c.device_id).where(
+        device_live.c.node == name
+    )
+
+
+def anybody_silent(tx: Transaction, name: str, clock_ms: int) -> bool:
+    """Whether `sweep` would find a device: asked at each step of the clock, so it only reads."""
+    return any(tx.one(_of_node(due, name), {"clock": clock_ms}) for due in _DUE.values())
 
 
 def sweep(tx: Transaction, name: str, clock_ms: int) -> int:
     """Makes silent devices of the node late or offline; how many changed.
 
-    Each change is a compare-and-set, so that of several gateways one tells of it.
+    Of several gateways one tells of it; a device that is being heard now is left alone.
     """
     changed = 0
     for presence, due in _DUE.items():
-        rows = tx.all(
-            due.join_from(device_live, device, device.c.id == device_live.c.device_id)
-            .where(device_live.c.node == name)
-            .limit(SWEPT_AT_ONCE),
-            {"clock": clock_ms},
-        )
-        for row in rows:
+        for row in _silent(tx, _of_node(due, name), clock_ms):
             after = presence.value
             values = {"device": row.device_id, "before": row.presence, "after": after}
             if tx.run(_CHANGE, values) == 1:
@@ -89,6 +101,16 @@ def sweep(tx: Transaction, name: str, clock_ms: int) -> int:
                     },
                 )
     return changed
+
+
+def _silent(tx: Transaction, due: Select[Any], clock_ms: int) -> Sequence[AnyRow]:
+    """Some devices that are due, read once they are locked."""
+    clock = {"clock": clock_ms}
+    found = [row.device_id for row in tx.all(due.limit(SWEPT_AT_ONCE), clock)]
+    if not found:
+        return ()
+    claimed = tx.claim_devices(select(device.c.id).where(device.c.id.in_(found)))
+    return tx.all(due.where(device_live.c.device_id.in_(claimed)), clock)
 
 
 def online(tx: Transaction, name: str) -> int:

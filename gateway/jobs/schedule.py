@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.jobs import housekeeping, periods, sessions
+from gateway.jobs import history, housekeeping, periods, retention, sessions
 from gateway.operations import telling
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 ALIVE_EVERY_S = 10.0
 CLEAN_EVERY_S = 600.0
+HISTORY_EVERY_S = 60.0
+KEPT_DAYS = retention.KeptDays()
+MANY_SAMPLES = 100_000  # to be rolled up at once: after an outage, or at a first start
+LOOKS_MAX = 20  # at periods that are over, as far ahead as one looks
 ROUNDS_MAX = 5_000  # 200,000 devices at once; the other jobs get their turn then
 
 
@@ -31,10 +35,17 @@ class _Job:
 class Schedule:
     """The jobs of one gateway. Any replica may run them: each step is safe to repeat."""
 
-    def __init__(self, store: Store, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        telemetry: Telemetry,
+        kept_days: retention.KeptDays = KEPT_DAYS,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
+        self._kept_days = kept_days
         self._offset_ms = clock.offset_ms()
         self._hint = asyncio.Event()
         self._jobs = [
@@ -56,12 +67,25 @@ class Schedule:
             tasks.create_task(self._run_in_turn(), name="jobs in turn")
             # Beside them: a session ends within seconds, however much the others have to do.
             tasks.create_task(self._watch_sessions(), name="sessions")
+            # Beside them too: there may be a month to catch up with.
+            tasks.create_task(self._keep_history(), name="history")
 
     async def _watch_sessions(self) -> None:
         job = _Job("sessions", TICK_S, self._sessions)
         while True:
             await self._run_one(job)
             await asyncio.sleep(job.every_s)
+
+    async def _keep_history(self) -> None:
+        loop = asyncio.get_running_loop()
+        rolling = _Job("history", HISTORY_EVERY_S, self._history)
+        deleting = _Job("retention", CLEAN_EVERY_S, self._retention)
+        while True:
+            await self._run_one(rolling)
+            if loop.time() >= deleting.due_s:
+                await self._run_one(deleting)
+                deleting.due_s = loop.time() + deleting.every_s
+            await asyncio.sleep(rolling.every_s)
 
     async def _run_in_turn(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,18 +128,28 @@ class Schedule:
             work = await self._store.read(sessions.anything_due)
             if not any(work):
                 break
+            done = 0
             if work.end:
-                await self._store.write(sessions.end_due, lane=Lane.JOBS)
+                done += await self._store.write(sessions.end_due, lane=Lane.JOBS)
             if work.tell:
-                await self._store.write(telling.tell_untold, lane=Lane.JOBS)
+                done += await self._store.write(telling.tell_untold, lane=Lane.JOBS)
             if work.settle:
-                await self._store.write(sessions.settle, lane=Lane.JOBS)
+                done += await self._store.write(sessions.settle, lane=Lane.JOBS)
+            if not done:
+                break  # another gateway is at it
 
     async def _periods(self) -> None:
-        for _ in range(ROUNDS_MAX):
-            if not await self._store.read(periods.anything_due):
-                break
-            await self._store.write(periods.settle_due, lane=Lane.JOBS)
+        for _ in range(LOOKS_MAX):
+            ids = await self._store.read(periods.due_in_order)
+            done = 0
+            for start in range(0, len(ids), periods.DEVICES_AT_ONCE):
+                some = partial(periods.settle_due, ids=ids[start : start + periods.DEVICES_AT_ONCE])
+                settled = await self._store.write(some, lane=Lane.JOBS)
+                if settled is None:
+                    return  # another gateway is at it; should it end, there is a next time
+                done += settled
+            if not done:
+                return  # nothing is due, or somebody holds the devices: in a second
 
     async def _recheck(self) -> None:
         while (found := await self._store.read(periods.next_recheck)) is not None:
@@ -126,9 +160,27 @@ class Schedule:
                 some = partial(
                     periods.settle_some, ids=ids[start : start + periods.DEVICES_AT_ONCE]
                 )
-                await self._store.write(some, lane=Lane.JOBS)
+                if await self._store.write(some, lane=Lane.JOBS) is None:
+                    return  # another gateway is at it; should it end, there is a next time
             done = partial(periods.recheck_done, company_id=company_id, queued_at=queued_at)
             await self._store.write(done, lane=Lane.JOBS)
+
+    async def _history(self) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            samples = await history.roll_up_all(self._store, ROUNDS_MAX)
+        finally:
+            self._telemetry.history_to_ms = await self._store.read(history.rolled_up_to)
+        if samples >= MANY_SAMPLES:
+            took_s = loop.time() - began_s
+            pace = samples / max(took_s, 0.001)
+            log.info(
+                "history rolled up samples=%d seconds=%.1f per_second=%.0f", samples, took_s, pace
+            )
+
+    async def _retention(self) -> None:
+        await retention.delete_all(self._store, self._kept_days, ROUNDS_MAX)
 
     async def _expiry(self) -> None:
         while await self._store.write(periods.expire_pools, lane=Lane.JOBS):
@@ -136,7 +188,9 @@ class Schedule:
 
     async def _commands(self) -> None:
         while ids := await self._store.read(housekeeping.unanswered):
-            await self._store.write(partial(housekeeping.end_commands, ids=ids), lane=Lane.JOBS)
+            end = partial(housekeeping.end_commands, ids=ids)
+            if not await self._store.write(end, lane=Lane.JOBS):
+                break  # all of them are being answered, or ended by another gateway
 
     async def _clean(self) -> None:
         while await self._store.write(housekeeping.clean, lane=Lane.JOBS):

@@ -21,6 +21,7 @@ from gateway.domain.rights import Right, roles_with
 from gateway.domain.service import State
 from gateway.operations import telling
 from gateway.operations.session_ends import end_session, record_of
+from gateway.operations.session_locks import locked
 from gateway.storage.schema import audit, company, company_path, device, membership, session
 from gateway.storage.transaction import Transaction
 from wire.endings import Ended
@@ -112,7 +113,9 @@ def anything_due(tx: Transaction) -> Work:
 
 def end_due(tx: Transaction) -> int:
     """Ends sessions whose time, device, service, company or right is gone; how many."""
-    rows = tx.all(_due(tx.now_ms, ENDED_AT_ONCE))
+    if not tx.alone("sessions"):
+        return 0
+    rows = locked(tx, _due(tx.now_ms, ENDED_AT_ONCE))
     return sum(end_session(tx, row, Ended(row.why), ACTOR) for row in rows)
 
 
@@ -121,7 +124,9 @@ def settle(tx: Transaction) -> int:
 
     The entry of a session's end has the counts of that instant, which lag by seconds.
     """
-    rows = tx.all(_unsettled(tx.now_ms, SETTLED_AT_ONCE))
+    if not tx.alone("sessions"):
+        return 0
+    rows = locked(tx, _unsettled(tx.now_ms, SETTLED_AT_ONCE))
     for row in rows:
         counts = {"bytes_out": row.bytes_to_device, "bytes_in": row.bytes_from_device}
         told = json.loads(tx.scalar(_END_TOLD, {"ended": row.id}))

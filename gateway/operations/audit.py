@@ -55,9 +55,9 @@ def record(
     *,
     actor: str,
     owner_id: int | None,
-    company_id: int,
-    device_id: int,
-    serial: str,
+    company_id: int | None,
+    device_id: int | None,
+    serial: str | None,
     subject: str,
     detail: Mapping[str, object],
 ) -> None:

@@ -3,10 +3,12 @@
 import uuid
 from dataclasses import dataclass, field
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.ledger import Draw, Kind, Sink, pool_name, prepaid_name, transfer_id
-from gateway.storage.schema import account, transfer
+from gateway.storage.locks import LockOrderBroken
+from gateway.storage.schema import account
 from gateway.storage.transaction import Transaction
 
 # Made by the first migration, so that no transaction has to look for them.
@@ -18,6 +20,34 @@ FORFEITED, EXPIRED = SINK_IDS[Sink.FORFEITED], SINK_IDS[Sink.EXPIRED]
 
 class LedgerBroken(Exception):
     """A balance is not what the same transaction read: a bug; nothing is booked."""
+
+
+class Journal:
+    """The transfers of a transaction that books for many devices, written together at its end.
+
+    Nothing else of the transaction may read balances or transfers before that.
+    """
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._transfers: list[tuple[object, ...]] = []
+        self._changes: dict[int, int] = {}
+
+    def add(self, transfer: tuple[object, ...], source: int, target: int, days: int) -> None:
+        """Notes a transfer of days between two accounts."""
+        self._transfers.append(transfer)
+        for id_, change in ((source, -days), (target, days)):
+            if id_ not in _SINK_ACCOUNTS:
+                self._changes[id_] = self._changes.get(id_, 0) + change
+
+    def write(self) -> None:
+        """Writes what was noted. Raises `LedgerBroken`."""
+        changes = [(id_, days) for id_, days in sorted(self._changes.items()) if days]
+        if not self._transfers:
+            return
+        if self._tx.book(changes, _TRANSFER, self._transfers) != len(changes):
+            raise LedgerBroken("an account does not hold the days that are taken from it")
+        self._transfers, self._changes = [], {}
 
 
 @dataclass(slots=True)
@@ -33,6 +63,7 @@ class Booking:
     serial: str | None = None
     note: str = ""
     operation_id: str = ""
+    journal: Journal | None = None  # without one each transfer is written at once
     _ordinal: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -59,36 +90,34 @@ class Booking:
         assert days > 0
         assert source != target
         tx = self.tx
-        if source not in _SINK_ACCOUNTS:
-            taken = tx.run(_TAKE, {"account": source, "days": days})
-            if taken != 1:
-                raise LedgerBroken(f"account {source} does not hold {days} days")
-        if target not in _SINK_ACCOUNTS:
-            tx.run(_GIVE, {"account": target, "days": days})
+        for end in (source, target):
+            if end not in _SINK_ACCOUNTS and end not in tx.locked.accounts:
+                raise LockOrderBroken(f"days are booked at account {end} without its lock")
         id_ = transfer_id(self.operation_id, self._ordinal)
         self._ordinal += 1
-        tx.run(
-            _TRANSFER,
-            {
-                "id": id_,
-                "operation_id": self.operation_id,
-                "kind": kind.value,
-                "from_account": source,
-                "to_account": target,
-                "days": days,
-                "free": free,
-                "company_id": self.company_id,
-                "company_path": "/".join(str(id_) for id_ in reversed(self.company_path)),
-                "device_id": self.device_id,
-                "serial": self.serial,
-                "payer_company_id": payer_id,
-                "payer_path": "/".join(str(id_) for id_ in payer_path),
-                "actor": self.actor,
-                "cause": self.cause,
-                "note": self.note,
-                "at": tx.now_ms,
-            },
+        row = (
+            id_,
+            self.operation_id,
+            kind.value,
+            source,
+            target,
+            days,
+            free,
+            self.company_id,
+            "/".join(str(id_) for id_ in reversed(self.company_path)),
+            self.device_id,
+            self.serial,
+            payer_id,
+            "/".join(str(id_) for id_ in payer_path),
+            self.actor,
+            self.cause,
+            self.note,
+            tx.now_ms,
         )
+        journal = self.journal or Journal(tx)
+        journal.add(row, source, target, days)
+        if self.journal is None:
+            journal.write()
         return id_
 
     def post_draws(
@@ -112,30 +141,23 @@ class Booking:
             )
 
 
-_TAKE = (
-    update(account)
-    .where(account.c.id == bindparam("account"), account.c.balance >= bindparam("days"))
-    .values(balance=account.c.balance - bindparam("days"))
-)
-_GIVE = (
-    update(account)
-    .where(account.c.id == bindparam("account"))
-    .values(balance=account.c.balance + bindparam("days"))
-)
-_TRANSFER = insert(transfer)
+_TRANSFER = (
+    "id operation_id kind from_account to_account days free company_id company_path device_id"
+    " serial payer_company_id payer_path actor cause note at"
+).split()
 _BY_NAME = select(account.c.id).where(account.c.name == bindparam("name"))
 
 
 def pool_account(
     tx: Transaction, company_id: int, expires_day: int | None, *, free: bool, redeemed: bool = False
 ) -> int:
-    """The pool of a company with this expiry; made when it is the first."""
+    """The pool of a company with this expiry, not locked; made when it is the first."""
     name = pool_name(company_id, expires_day, free=free, redeemed=redeemed)
     found = tx.scalar(_BY_NAME, {"name": name})
     if found is not None:
         return int(found)
-    return tx.insert(
-        insert(account),
+    return _made(
+        tx,
         {
             "name": name,
             "kind": "pool",
@@ -149,15 +171,11 @@ def pool_account(
 
 
 def prepaid_account(tx: Transaction, device_id: int) -> int:
-    """The account of a device's prepaid days; made when it is the first."""
-    name = prepaid_name(device_id)
-    found = tx.scalar(_BY_NAME, {"name": name})
-    if found is not None:
-        return int(found)
-    return tx.insert(
-        insert(account),
+    """The account of a new device's prepaid days."""
+    return _made(
+        tx,
         {
-            "name": name,
+            "name": prepaid_name(device_id),
             "kind": "prepaid",
             "device_id": device_id,
             "free": False,
@@ -165,3 +183,17 @@ def prepaid_account(tx: Transaction, device_id: int) -> int:
             "balance": 0,
         },
     )
+
+
+def _made(tx: Transaction, values: dict[str, object]) -> int:
+    """A new account, which nobody else can change yet; or the one that another gateway just made.
+
+    That one has to be locked as any other.
+    """
+    dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(account).on_conflict_do_nothing().returning(account.c.id)
+    made = tx.scalar(statement, values)
+    if made is None:
+        return int(tx.scalar(_BY_NAME, {"name": values["name"]}))
+    tx.locked.accounts.add(made)
+    return int(made)

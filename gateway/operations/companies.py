@@ -20,6 +20,7 @@ from gateway.operations.registry import (
     not_found,
     operation,
 )
+from gateway.storage.locks import Tree
 from gateway.storage.schema import company, company_path, membership, person
 from gateway.storage.transaction import AnyRow
 
@@ -186,6 +187,7 @@ def show_company(call: Call, given: OneCompany) -> Company:
     result=Company,
     status=201,
     errors=(Code.NAME_TAKEN,),
+    tree=Tree.ALONE,
 )
 def create_company(call: Call, given: CreateCompany) -> Company:
     """Makes a company below another, or a root company."""
@@ -272,6 +274,7 @@ def _administrator(call: Call, given: CreateCompany, *, root: bool) -> int | Non
     right=Right.MANAGE_COMPANIES,
     result=Company,
     errors=(Code.NAME_TAKEN,),
+    tree=Tree.ALONE,
 )
 def change_company(call: Call, given: ChangeCompany) -> Company:
     """Changes a company's name, reference and, from above, what decides about paying."""

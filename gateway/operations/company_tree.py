@@ -18,6 +18,7 @@ from gateway.operations.companies import (
 )
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registry import Call, company_number, operation
+from gateway.storage.locks import Tree
 from gateway.storage.schema import company, company_path
 
 
@@ -43,6 +44,7 @@ class SuspendCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     right=Right.MANAGE_COMPANIES,
     result=Company,
     errors=(Code.NAME_TAKEN, Code.WOULD_MAKE_A_CYCLE),
+    tree=Tree.ALONE,
 )
 def move_company(call: Call, given: MoveCompany) -> Company:
     """Moves a company with all below it to another parent."""
@@ -102,6 +104,7 @@ def _move_paths(call: Call, number: int, parent_id: int | None) -> None:
     "/companies/{company_id}/suspend",
     right=Right.MANAGE_COMPANIES,
     result=Company,
+    tree=Tree.ALONE,
 )
 def suspend_company(call: Call, given: SuspendCompany) -> Company:
     """Stops new periods of a company and all below, with a reason that its people read."""
@@ -114,6 +117,7 @@ def suspend_company(call: Call, given: SuspendCompany) -> Company:
     "/companies/{company_id}/resume",
     right=Right.MANAGE_COMPANIES,
     result=Company,
+    tree=Tree.ALONE,
 )
 def resume_company(call: Call, given: OneCompany) -> Company:
     """Ends a suspension; what waited is paid for within a minute."""

@@ -132,6 +132,7 @@ def grant(call: Call, given: Grant) -> Transfer:
         note=given.note,
     )
     pool = pool_account(call.tx, number, expires_day, free=given.free)
+    call.treasury.prepare((), accounts=(pool,))
     id_ = booking.post(Kind.GRANT, ISSUER, pool, days, free=given.free)
     queue_recheck(call.tx, number)
     row = call.tx.one(_rows().where(transfer.c.id == id_))

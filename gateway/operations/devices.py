@@ -15,8 +15,10 @@ from gateway.operations.companies import given_values
 from gateway.operations.registry import Call, Page, company_number, not_found, operation
 from gateway.operations.seeing import Upwards
 from gateway.operations.standing import HELD_COLUMNS as STANDING
-from gateway.operations.standing import bring_up_to_date, held_of, save
+from gateway.operations.standing import Held, bring_up_to_date, held_of, save
 from gateway.storage import latest_values
+from gateway.storage.compiled import CompiledSelect
+from gateway.storage.constraints import broke
 from gateway.storage.schema import (
     company_path,
     device,
@@ -24,7 +26,7 @@ from gateway.storage.schema import (
     device_live,
     enrolment,
 )
-from gateway.storage.transaction import AnyRow
+from gateway.storage.transaction import AnyRow, Transaction
 from wire.fields import BY_ID
 from wire.serials import is_serial
 
@@ -133,9 +135,11 @@ class ChangeDevice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 def rows() -> Select[Any]:
     """Registered devices with what is known of them now."""
-    waits = exists().where(enrolment.c.device_id == device.c.id, enrolment.c.state == "waiting")
+    enrolled = exists().where(enrolment.c.device_id == device.c.id)
+    waits = enrolled.where(enrolment.c.state == "waiting").label("waits")
+    recovered = enrolled.where(enrolment.c.state == "recovered").label("recovered")
     return (
-        select(device, device_live, device_latest.c.latest, waits.label("waits"))
+        select(device, device_live, device_latest.c.latest, waits, recovered)
         .join(device_live, device_live.c.device_id == device.c.id)
         .join(device_latest, device_latest.c.device_id == device.c.id)
         .where(device.c.registered, device.c.ended_at.is_(None))
@@ -143,7 +147,8 @@ def rows() -> Select[Any]:
 
 
 # Made once: building a statement costs more than running it.
-_BY_SERIAL = rows().where(device.c.serial == bindparam("wanted"))
+_BY_SERIAL = CompiledSelect(rows().where(device.c.serial == bindparam("wanted")))
+_STANDING_SHOWN = ("state", "reason", "period_end", "grace_until", "payer_id")
 _STANDING_OF = (
     select(*STANDING)
     .join(device_live, device_live.c.device_id == device.c.id)
@@ -152,13 +157,28 @@ _STANDING_OF = (
 
 
 def find(call: Call, serial: str, right: Right) -> AnyRow:
-    """The registered device, if the caller has the right in its company. Raises `Refused`."""
-    row = call.tx.one(_BY_SERIAL, {"wanted": serial}) if is_serial(serial) else None
+    """The registered device, if the caller has the right in its company. Raises `Refused`.
+
+    Operations that write hold its lock from here on.
+    """
+    row = locked_row(call.tx, _BY_SERIAL, serial) if is_serial(serial) else None
     if row is None:
         call.allows(right)
         raise not_found("device")
     call.require(right, row.company_id, see=Right.SEE_DEVICES, what="device")
     return row
+
+
+def locked_row(tx: Transaction, statement: CompiledSelect, serial: str) -> AnyRow | None:
+    """What the statement finds of the newest tenure of the `wanted` serial, with its lock."""
+    wanted = {"wanted": serial}
+    while True:
+        if tx.writing:
+            tx.lock_serials((serial,))
+        row = statement.first(tx, wanted)
+        # While its lock was waited for, the serial may have begun a new tenure.
+        if row is None or not tx.writing or tx.holds_device(row.id):
+            return row
 
 
 class Shown:
@@ -205,9 +225,13 @@ class Shown:
 
 
 def _alerts(row: AnyRow) -> list[str]:
-    """What a person has to look at; a device that waits is let in by `release`."""
-    found = ["credential_in_two_places"] if row.two_places_at is not None else []
-    return [*found, "waits_for_release"] if row.waits else found
+    """What a person has to look at; one that waits, or was recovered, is let in by `release`."""
+    found = {
+        "credential_in_two_places": row.two_places_at is not None,
+        "waits_for_release": row.waits,
+        "recovered": row.recovered,
+    }
+    return [alert for alert, is_so in found.items() if is_so]
 
 
 def _latest(latest: bytes, recent: bytes) -> dict[str, ValueShown]:
@@ -220,9 +244,15 @@ def _latest(latest: bytes, recent: bytes) -> dict[str, ValueShown]:
 
 def show(call: Call, serial: str) -> Device:
     """The device as it stands now in this transaction."""
-    row = call.tx.one(_BY_SERIAL, {"wanted": serial})
+    row = _BY_SERIAL.first(call.tx, {"wanted": serial})
     assert row is not None
     return Shown(call).device(row)
+
+
+def show_standing(call: Call, row: AnyRow, held: Held) -> Device:
+    """The device of a row of `find`, whose standing this transaction has changed since."""
+    standing = {name: getattr(held, name) for name in _STANDING_SHOWN}
+    return Shown(call).device(row._replace(**standing))
 
 
 @operation("devices.list", "GET", "/devices", right=Right.SEE_DEVICES, result=Devices)
@@ -282,6 +312,8 @@ def change_device(call: Call, given: ChangeDevice) -> Device:
         try:
             call.tx.run(update(device).where(device.c.id == row.id).values(**values))
         except IntegrityError as error:
+            if not broke(error, "uq_device_alias"):
+                raise
             raise alias_taken() from error
     if "auto_extend" in values:
         held = held_of(one_standing(call, row.id))

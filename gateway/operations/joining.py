@@ -1,28 +1,28 @@
 """Joining: a device with a join code gets its MQTT login; a claimed serial waits for release."""
 
-import base64
-import binascii
 import hashlib
-import json
 import re
 import secrets
 from typing import Annotated, Any
+from zlib import crc32
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from gateway.domain.instants import DAY_MS, instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import GATEWAY, Right
-from gateway.join.sealing import SealBroken, seal, unseal
+from gateway.join.sealing import seal
 from gateway.mqtt_server.passwords import hash_password
 from gateway.operations.companies import company_row
 from gateway.operations.devices import OneDevice, find
+from gateway.operations.enrolment_record import sealed_record
 from gateway.operations.logins import set_login
 from gateway.operations.registering import admit, newest
 from gateway.operations.registry import Call, Site, company_number, operation
 from gateway.operations.session_ends import end_sessions_of
-from gateway.storage.schema import device, enrolment, join_code
+from gateway.storage.locks import Raced
+from gateway.storage.schema import device, enrolment, join_code, node
 from gateway.storage.transaction import AnyRow, Transaction
 from wire.endings import Ended
 from wire.join import CODE_BYTES, JoinAnswer, JoinRequest, JoinString, encode_join_string
@@ -31,6 +31,10 @@ from wire.serials import is_serial
 CODE_LIVES_MS = 7 * DAY_MS
 READY_IN_S = 3  # the login file is written at most every 2 s
 SPREAD_S = 5
+# Enrolments that a person has to release: a claimed serial, and a device that a restored backup
+# did not know.
+WAITING_STATES = ("waiting", "recovered")
+_NODES = select(func.count()).select_from(node)
 _HEX = re.compile(r"[0-9a-f]{64}")
 _REFUSED = (
     "This join was refused: the code is unknown, used up or over, or it does not admit this "
@@ -70,6 +74,15 @@ class Released(msgspec.Struct):
 
     serial: str
     released: bool
+
+
+# Many devices may come with one code at once: each takes a use of it before anything else.
+_USE = (
+    update(join_code)
+    .where(join_code.c.id == bindparam("code"), join_code.c.uses_left > 0)
+    .values(uses_left=join_code.c.uses_left - 1)
+    .returning(*join_code.c)
+)
 
 
 def _digest(code: str) -> bytes:
@@ -142,7 +155,7 @@ def join(tx: Transaction, site: Site, request: JoinRequest, source: str) -> Join
     if not is_serial(request.serial) or not all(
         _HEX.fullmatch(value) for value in (request.mqtt_password, request.command_key)
     ):
-        raise _failed()
+        raise refused_join()
     call = Call(tx, GATEWAY, site)
     code = tx.one(
         select(join_code).where(
@@ -154,23 +167,22 @@ def join(tx: Transaction, site: Site, request: JoinRequest, source: str) -> Join
     print_ = _fingerprint(request)
     for credential in held:
         if credential.fingerprint == print_ and credential.code_hash == _digest(request.code):
-            return _answer(tx, site, request.serial, row, credential)
-    if code is None or code.uses_left < 1 or code.serial not in (None, request.serial):
-        raise _failed()
-    device_id = _admitted(call, code, row, request)
-    tx.run(
-        update(join_code)
-        .where(join_code.c.id == code.id)
-        .values(uses_left=join_code.c.uses_left - 1)
-    )
+            return answer_to(call, request.serial, row, credential)
+    if code is None or code.serial not in (None, request.serial):
+        raise refused_join()
+    used = tx.one(_USE, {"code": code.id})
+    if used is None:
+        raise refused_join()
+    device_id = _admitted(call, used, row, request)
     state = "joined"
     in_force = [c for c in held if c.state == "joined" and c.device_id == device_id]
     if in_force and in_force[0].fingerprint != print_:
         state = "waiting"  # a claimed serial: its owner has to say that this is the device
-    return _enrol(tx, site, device_id, state, request)
+    return _enrol(call, device_id, state, request)
 
 
-def _failed() -> Refused:
+def refused_join() -> Refused:
+    """The one answer to every failure."""
     return Refused(Code.FORBIDDEN, _REFUSED)
 
 
@@ -184,7 +196,7 @@ def _admitted(call: Call, code: AnyRow, row: AnyRow | None, request: JoinRequest
     if row is not None and row.registered and code.company_id in call.treasury.path(row.company_id):
         return int(row.id)
     if not code.register or code.serial is not None:
-        raise _failed()
+        raise refused_join()
     start = "on_contact" if code.credits_left > 0 else "later"
     values: dict[str, Any] = {
         "name": "",
@@ -194,8 +206,12 @@ def _admitted(call: Call, code: AnyRow, row: AnyRow | None, request: JoinRequest
         "auto_extend": True,
     }
     device_id = admit(call, request.serial, code.company_id, start, values, by_join=True)
+    if device_id is None and row is None:
+        # While the code was waited for, the serial became known: perhaps by this very device,
+        # which asks several gateways.
+        raise Raced(f"serial {request.serial}")
     if device_id is None:
-        raise _failed()
+        raise refused_join()
     if start == "on_contact":
         call.tx.run(
             update(join_code)
@@ -205,11 +221,11 @@ def _admitted(call: Call, code: AnyRow, row: AnyRow | None, request: JoinRequest
     return device_id
 
 
-def _enrol(
-    tx: Transaction, site: Site, device_id: int, state: str, request: JoinRequest
-) -> JoinAnswer:
+def _enrol(call: Call, device_id: int, state: str, request: JoinRequest) -> JoinAnswer:
+    tx, site = call.tx, call.site
     # Another claimant that waits goes on waiting when the device in force joins anew.
-    tx.run(delete(enrolment).where(enrolment.c.device_id == device_id, enrolment.c.state == state))
+    over = (state, "recovered") if state == "joined" else (state,)
+    tx.run(delete(enrolment).where(enrolment.c.device_id == device_id, enrolment.c.state.in_(over)))
     hashed = hash_password(request.mqtt_password)
     key = bytes.fromhex(request.command_key)
     tx.run(
@@ -232,7 +248,7 @@ def _enrol(
         select(enrolment).where(enrolment.c.device_id == device_id, enrolment.c.state == state)
     )
     assert credential is not None
-    return _answer(tx, site, request.serial, row, credential)
+    return answer_to(call, request.serial, row, credential)
 
 
 def _put_in_force(tx: Transaction, device_id: int, serial: str, password_hash: str) -> None:
@@ -240,51 +256,31 @@ def _put_in_force(tx: Transaction, device_id: int, serial: str, password_hash: s
     tx.run(update(device).where(device.c.id == device_id).values(joined_at=tx.now_ms))
 
 
-def _answer(
-    tx: Transaction, site: Site, serial: str, row: AnyRow | None, credential: AnyRow
-) -> JoinAnswer:
+def _hosts_for(call: Call, serial: str) -> tuple[str, ...]:
+    """Where the device finds an MQTT server: of several nodes each is the first for its share."""
+    hosts = call.site.mqtt_hosts
+    nodes = call.tx.scalar(_NODES) or 1
+    if nodes == 1 or not hosts:
+        return hosts  # names of one server, the likeliest first
+    first = crc32(serial.encode()) % len(hosts)
+    return hosts[first:] + hosts[:first]
+
+
+def answer_to(call: Call, serial: str, row: AnyRow | None, credential: AnyRow) -> JoinAnswer:
+    """What a device with this enrolment is told. Raises the one `Refused`."""
     assert row is not None
     if not row.registered:
-        raise _failed()
-    record = {
-        "serial": serial,
-        "company_id": str(row.company_id),
-        "password_hash": credential.password_hash,
-        "fingerprint": credential.fingerprint.hex(),
-        "command_key": base64.b64encode(credential.command_key).decode(),
-        "at": credential.at,
-    }
-    sealed = seal(site.master_key, json.dumps(record).encode(), bound_to=serial)
+        raise refused_join()
+    site = call.site
     return JoinAnswer(
-        credential.state,
-        site.mqtt_hosts,
+        "joined" if credential.state == "joined" else "waiting",
+        _hosts_for(call, serial),
         site.mqtt_port,
-        base64.urlsafe_b64encode(sealed).decode(),
+        sealed_record(call, serial, row.company_id, credential),
         READY_IN_S,
         SPREAD_S,
-        tx.now_ms,
+        call.tx.now_ms,
     )
-
-
-def status(tx: Transaction, site: Site, serial: str, record: str) -> JoinAnswer:
-    """Where a device that holds a sealed record stands. Raises the one `Refused`."""
-    try:
-        sealed = base64.b64decode(record, altchars=b"-_", validate=True)
-        held = json.loads(unseal(site.master_key, sealed, bound_to=serial))
-    except (SealBroken, binascii.Error, ValueError) as error:
-        raise _failed() from error
-    call = Call(tx, GATEWAY, site)
-    row = newest(call, serial)
-    if row is not None:
-        credential = tx.one(
-            select(enrolment).where(
-                enrolment.c.device_id == row.id,
-                enrolment.c.password_hash == held["password_hash"],
-            )
-        )
-        if credential is not None:
-            return _answer(tx, site, serial, row, credential)
-    raise _failed()
 
 
 @operation(
@@ -296,17 +292,19 @@ def status(tx: Transaction, site: Site, serial: str, record: str) -> JoinAnswer:
     errors=(Code.NOTHING_WAITS,),
 )
 def release(call: Call, given: OneDevice) -> Released:
-    """Lets the device that waits take the serial over; the former credential ends."""
+    """Lets the device that waits, or was recovered, have the serial; a former credential ends."""
     row = find(call, given.serial, Right.MANAGE_DEVICES)
+    of_device = enrolment.c.device_id == row.id
+    # Whoever joined last is the one that a person at the device knows of.
     waiting = call.tx.one(
-        select(enrolment).where(enrolment.c.device_id == row.id, enrolment.c.state == "waiting")
+        select(enrolment)
+        .where(of_device, enrolment.c.state.in_(WAITING_STATES))
+        .order_by(enrolment.c.at.desc())
     )
     if waiting is None:
         raise Refused(Code.NOTHING_WAITS, "No device with this serial waits to be released.")
-    call.tx.run(
-        delete(enrolment).where(enrolment.c.device_id == row.id, enrolment.c.state == "joined")
-    )
-    call.tx.run(update(enrolment).where(enrolment.c.device_id == row.id).values(state="joined"))
+    call.tx.run(delete(enrolment).where(of_device, enrolment.c.state != waiting.state))
+    call.tx.run(update(enrolment).where(of_device).values(state="joined"))
     # Whoever reached the former device did not mean this one.
     end_sessions_of(call.tx, row.id, Ended.RELEASED, call.principal.name)
     _put_in_force(call.tx, row.id, given.serial, waiting.password_hash)

@@ -15,6 +15,8 @@ from gateway.operations.registry import Call, Page, company_number, cursor_numbe
 from gateway.people import sign_ins
 from gateway.people.accounts import EMAIL_CHARS_MAX, account_of, is_email, make_person
 from gateway.people.passwords import PASSWORD_CHARS_MAX, why_not_a_password
+from gateway.storage.constraints import broke
+from gateway.storage.locks import Raced
 from gateway.storage.schema import company, membership, person
 from gateway.storage.transaction import AnyRow
 
@@ -167,9 +169,9 @@ def sign_in(call: Call, given: SignIn) -> SignedIn:
     if account is None or account != (given.person_id, given.password_hash):
         # The password was changed while it was being checked.
         raise Refused(Code.CREDENTIALS_WRONG, WRONG)
+    csrf = sign_ins.begin(call.tx, account.person_id, given.token)
     if given.old_token:
         sign_ins.end(call.tx, given.old_token)
-    csrf = sign_ins.begin(call.tx, account.person_id, given.token)
     return SignedIn(show_person(call, account.person_id), csrf)
 
 
@@ -256,6 +258,8 @@ def create_member(call: Call, given: CreateMember) -> Member:
             },
         )
     except IntegrityError as error:
+        if not broke(error, "uq_membership_person_id_company_id"):
+            raise
         raise Refused(
             Code.NAME_TAKEN, "This person is a member of the company already.", field="email"
         ) from error
@@ -281,4 +285,10 @@ def _person_for(call: Call, given: CreateMember) -> int:
     assert isinstance(given, HashedMember)
     assert given.password_hash
     name = " ".join(given.name.split()) or given.email.strip()
-    return make_person(call.tx, given.email, name, given.password_hash)
+    try:
+        return make_person(call.tx, given.email, name, given.password_hash)
+    except IntegrityError as error:
+        if not broke(error, "uq_person_email_key"):
+            raise
+        # Somebody made the account at the same time.
+        raise Raced("account of a person") from error

@@ -1,14 +1,14 @@
 """What was paid for a device's running period: used up in the order of payment, or given back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
-from gateway.domain.ledger import Kind
-from gateway.operations.booking import CONSUMED, EXPIRED, FORFEITED, Booking, prepaid_account
+from gateway.domain.ledger import Kind, prepaid_name
+from gateway.operations.booking import CONSUMED, EXPIRED, FORFEITED, Booking
 from gateway.operations.queueing import queue_recheck
-from gateway.storage.schema import account, transfer
+from gateway.storage.schema import account, device, transfer
 from gateway.storage.transaction import Transaction
 
 
@@ -22,6 +22,12 @@ class Paid(NamedTuple):
     expires_day: int | None
 
 
+_PREPAID = (
+    select(account.c.id.label("id"))
+    .where(account.c.name == bindparam("prepaid"))
+    .correlate(None)
+    .scalar_subquery()
+)
 _PAID = (
     select(
         transfer.c.from_account,
@@ -34,15 +40,48 @@ _PAID = (
     .where(
         transfer.c.device_id == bindparam("device"),
         transfer.c.seq > bindparam("seq"),
-        transfer.c.to_account == bindparam("prepaid"),
+        transfer.c.to_account == _PREPAID,
     )
     .order_by(transfer.c.seq)
 )
 
 
-def _paid(tx: Transaction, device_id: int, period_seq: int, prepaid: int) -> list[Paid]:
-    values = {"device": device_id, "seq": period_seq, "prepaid": prepaid}
+_PAID_OF = (
+    select(
+        transfer.c.device_id,
+        transfer.c.from_account,
+        transfer.c.days,
+        transfer.c.free,
+        transfer.c.payer_company_id,
+        account.c.expires_day,
+    )
+    .join(account, account.c.id == transfer.c.from_account)
+    .join(device, device.c.id == transfer.c.device_id)
+    .where(
+        transfer.c.device_id.in_(bindparam("devices", expanding=True)),
+        transfer.c.seq > func.coalesce(device.c.period_seq, 0),
+        transfer.c.to_account.in_(bindparam("accounts", expanding=True)),
+    )
+    .order_by(transfer.c.seq)
+)
+
+
+def paid(tx: Transaction, device_id: int, period_seq: int) -> list[Paid]:
+    """What was paid for the running period, in the order of payment."""
+    values = {"device": device_id, "seq": period_seq, "prepaid": prepaid_name(device_id)}
     return [Paid(*row) for row in tx.all(_PAID, values)]
+
+
+def paid_of_many(
+    tx: Transaction, devices: Collection[int], accounts: Collection[int]
+) -> dict[int, list[Paid]]:
+    """The same for many devices, whose prepaid accounts these are."""
+    found: dict[int, list[Paid]] = {id_: [] for id_ in devices}
+    for device_id, *lot in tx.all(
+        _PAID_OF, {"devices": sorted(devices), "accounts": list(accounts)}
+    ):
+        found[device_id].append(Paid(*lot))
+    return found
 
 
 def _runs(paid: Sequence[Paid], days: int, skip: int) -> Iterator[tuple[int, bool, int]]:
@@ -65,22 +104,20 @@ def _runs(paid: Sequence[Paid], days: int, skip: int) -> Iterator[tuple[int, boo
 
 
 def use_up(
-    tx: Transaction, booking: Booking, device_id: int, period_seq: int, *, used: int, forfeited: int
+    booking: Booking, prepaid: int, lots: Sequence[Paid], *, used: int, forfeited: int
 ) -> None:
     """Empties the prepaid account: days keep being free or paid, and whose they were."""
-    prepaid = prepaid_account(tx, device_id)
-    paid = _paid(tx, device_id, period_seq, prepaid)
-    for days, free, payer in _runs(paid, used, 0):
+    for days, free, payer in _runs(lots, used, 0):
         booking.post(Kind.SERVE, prepaid, CONSUMED, days, free=free, payer_id=payer)
-    for days, free, payer in _runs(paid, forfeited, used):
+    for days, free, payer in _runs(lots, forfeited, used):
         booking.post(Kind.FORFEIT, prepaid, FORFEITED, days, free=free, payer_id=payer)
 
 
-def give_back(tx: Transaction, booking: Booking, device_id: int, period_seq: int) -> int:
+def give_back(booking: Booking, prepaid: int, lots: Sequence[Paid]) -> int:
     """Everything goes back to the lots that paid; what has expired meanwhile does not."""
-    prepaid = prepaid_account(tx, device_id)
-    paid = _paid(tx, device_id, period_seq, prepaid)
-    for lot in paid:
+    tx = booking.tx
+    payers = set()
+    for lot in lots:
         expired = lot.expires_day is not None and lot.expires_day < tx.today
         booking.post(
             Kind.UNUSED,
@@ -91,5 +128,7 @@ def give_back(tx: Transaction, booking: Booking, device_id: int, period_seq: int
             payer_id=lot.payer_id,
         )
         if not expired:
-            queue_recheck(tx, lot.payer_id)  # somebody else may be paid for now
-    return sum(lot.days for lot in paid)
+            payers.add(lot.payer_id)
+    for payer_id in sorted(payers):
+        queue_recheck(tx, payer_id)  # somebody else may be paid for now
+    return sum(lot.days for lot in lots)

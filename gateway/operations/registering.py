@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.presence import Presence
@@ -11,7 +11,6 @@ from gateway.domain.refusals import Code, Refused
 from gateway.domain.registering import Known, Outcome, registering
 from gateway.domain.rights import Right
 from gateway.domain.service import NOT_ACTIVATED, SUSPENDED
-from gateway.operations.booking import prepaid_account
 from gateway.operations.companies import company_row
 from gateway.operations.devices import (
     Device,
@@ -22,15 +21,19 @@ from gateway.operations.devices import (
     alias_taken,
     described,
     find,
+    locked_row,
     one_standing,
     show,
 )
 from gateway.operations.logins import set_login
-from gateway.operations.prepaid import give_back, use_up
+from gateway.operations.prepaid import give_back, paid, use_up
 from gateway.operations.registry import Call, company_number, operation
 from gateway.operations.session_ends import end_sessions_of
 from gateway.operations.standing import book, forget_period, held_of, mark_active, pay, save
+from gateway.storage.compiled import CompiledSelect
+from gateway.storage.constraints import broke
 from gateway.storage.latest_values import NOTHING
+from gateway.storage.locks import Raced
 from gateway.storage.schema import (
     company,
     device,
@@ -142,9 +145,14 @@ def _pay_now(call: Call, device_id: int) -> None:
     save(call.tx, held)
 
 
+_NEWEST = CompiledSelect(
+    select(device).where(device.c.serial == bindparam("wanted"), device.c.ended_at.is_(None))
+)
+
+
 def newest(call: Call, serial: str) -> AnyRow | None:
-    """The newest tenure of a serial, registered or not."""
-    return call.tx.one(select(device).where(device.c.serial == serial, device.c.ended_at.is_(None)))
+    """The newest tenure of a serial, registered or not; who writes holds its lock from here on."""
+    return locked_row(call.tx, _NEWEST, serial)
 
 
 def admit(
@@ -175,12 +183,27 @@ def admit(
         )
     if outcome is Outcome.UNAVAILABLE:
         return None
+    payers = (company_id,) if start == "now" else ()
     if outcome is Outcome.WAKE:
         assert row is not None
+        if payers:
+            call.treasury.prepare(payers, (row.id,))
         return _wake(call, row, company_id, start, values)
+    if row is not None and row.registered:
+        end_registration(call, row, cause="registration_lapsed", payers=payers)
+    return begin_tenure(call, row, serial, company_id, start, values)
+
+
+def begin_tenure(
+    call: Call,
+    row: AnyRow | None,
+    serial: str,
+    company_id: int,
+    start: str,
+    values: dict[str, Any],
+) -> int:
+    """A new registration of a serial whose newest tenure, if it has one, is not registered."""
     if row is not None:
-        if row.registered:
-            end_registration(call, row, cause="registration_lapsed")
         # The credential of the tenure that ends must not open the new one.
         call.tx.run(delete(enrolment).where(enrolment.c.device_id == row.id))
         call.tx.run(
@@ -217,6 +240,11 @@ def _insert(call: Call, serial: str, company_id: int, start: str, values: dict[s
             insert(device), {"serial": serial, **values, **_fresh(call, company_id, start)}
         )
     except IntegrityError as error:
+        if broke(error, "uq_device_serial"):
+            # Somebody registered it at the same time; the rules decide with that known.
+            raise Raced(f"serial {serial}") from error
+        if not broke(error, "uq_device_alias"):
+            raise
         raise alias_taken() from error
     call.tx.run(
         insert(device_live),
@@ -242,7 +270,7 @@ def _insert(call: Call, serial: str, company_id: int, start: str, values: dict[s
         },
     )
     call.tx.run(insert(device_latest), {"device_id": device_id, "latest": NOTHING})
-    prepaid_account(call.tx, device_id)
+    call.treasury.open_prepaid(device_id)
     return device_id
 
 
@@ -258,6 +286,8 @@ def _wake(call: Call, row: AnyRow, company_id: int, start: str, values: dict[str
             .values(**values, **_fresh(call, company_id, start), **cleared)
         )
     except IntegrityError as error:
+        if not broke(error, "uq_device_alias"):
+            raise
         raise alias_taken() from error
     call.tx.run(
         update(device_live)
@@ -287,22 +317,33 @@ def unregister(call: Call, given: OneDevice) -> Unregistered:
     return end_registration(call, row, cause="unregistered")
 
 
-def end_registration(call: Call, row: AnyRow, *, cause: str) -> Unregistered:
-    """Books what is left, takes the login away, keeps its hash for waking up."""
+def end_registration(
+    call: Call, row: AnyRow, *, cause: str, payers: tuple[int, ...] = ()
+) -> Unregistered:
+    """Books what is left, takes the login away, keeps its hash for waking up.
+
+    `payers`: the companies that pay for something else in this transaction.
+    """
     end_sessions_of(call.tx, row.id, Ended.UNREGISTERED, call.principal.name)
     held = held_of(one_standing(call, row.id))
     forfeited = returned = used = 0
     period = held.period
     if period is not None:
         booking = book(call.tx, call.treasury, held, actor=call.principal.name, cause=cause)
-        seq = held.period_seq or 0
-        if row.first_heard_at is None and call.tx.now_ms < period.end_ms:
-            returned = give_back(call.tx, booking, held.id, seq)
+        lots = paid(call.tx, held.id, held.period_seq or 0)
+        unused = row.first_heard_at is None and call.tx.now_ms < period.end_ms
+        back_to = [lot.account_id for lot in lots] if unused else ()
+        call.treasury.prepare(payers, (held.id,), back_to)
+        prepaid = call.treasury.prepaid(held.id)
+        if unused:
+            returned = give_back(booking, prepaid, lots)
         else:
             forfeited = period.days_left(call.tx.now_ms)
             used = period.days - forfeited
-            use_up(call.tx, booking, held.id, seq, used=used, forfeited=forfeited)
+            use_up(booking, prepaid, lots, used=used, forfeited=forfeited)
         forget_period(held)
+    elif payers:
+        call.treasury.prepare(payers)
     held.grace_from = held.grace_until = None
     held.state, held.reason = NOT_ACTIVATED.state.value, NOT_ACTIVATED.reason.value
     save(call.tx, held)

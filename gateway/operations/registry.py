@@ -10,6 +10,7 @@ from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Principal, Right, authorize
 from gateway.operations.ticket_making import TicketSigner
 from gateway.operations.treasury import Treasury
+from gateway.storage.locks import Tree
 from gateway.storage.transaction import Transaction
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
@@ -95,6 +96,7 @@ class Operation:
     result: type[Any]
     status: int
     errors: tuple[Code, ...]
+    tree: Tree = Tree.SHARED
 
     @property
     def writes(self) -> bool:
@@ -118,9 +120,10 @@ def operation(
     result: type[Any],
     status: int = 200,
     errors: tuple[Code, ...] = (),
+    tree: Tree = Tree.SHARED,
 ) -> Callable[[Callable[[Call, Any], Any]], Callable[[Call, Any], Any]]:
     """Registers a use case; its docstring's first line is its summary, its second parameter's
-    annotation its input."""
+    annotation its input. `tree`: how its transaction holds the tree of companies."""
 
     def register(function: Callable[[Call, Any], Any]) -> Callable[[Call, Any], Any]:
         assert name not in _operations, name
@@ -137,6 +140,7 @@ def operation(
             result,
             status,
             errors,
+            tree,
         )
         return function
 

@@ -103,6 +103,7 @@ def take_state(tx: Transaction, relay_id: str, state: State) -> None:
 
     A relay that nobody registered says nothing of interest, nor does a former life of one.
     """
+    tx.lock_relay(relay_id)
     row = tx.one(_RELAY, {"of_relay": relay_id})
     if row is None or state.epoch == row.former_epoch:
         return
@@ -148,7 +149,7 @@ def _begin_epoch(tx: Transaction, row: AnyRow, epoch: str) -> None:
     lost = update(session).where(*wanted, session.c.linked)
     tx.run(lost.values(linked=False, linked_at=tx.now_ms))
     tx.run(update(session).where(*wanted).values(told_at=None))
-    telling.tell_untold(tx)  # some at once, the job tells the others
+    telling.tell_untold_of(tx, row.id)  # some at once, the job tells the others
     tx.signals.add(Signal.RELAY)
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.devices import Device, find, show
+from gateway.operations.devices import Device, find, show_standing
 from gateway.operations.registering import refused_payment
 from gateway.operations.registry import Call, operation
 from gateway.operations.standing import (
@@ -18,6 +18,7 @@ from gateway.operations.standing import (
     pay,
     save,
 )
+from gateway.storage.transaction import AnyRow
 
 CREDITS_MAX = 120  # ten years
 
@@ -42,12 +43,12 @@ _ERRORS = (Code.COMPANY_SUSPENDED, Code.CREDITS_INSUFFICIENT, Code.PARENT_LIMIT_
 )
 def activate(call: Call, given: Pay) -> Device:
     """Starts a period now, for one credit or several."""
-    held = _held(call, given)
+    row, held = _held(call, given)
     if held.period is not None:
         raise Refused(
             Code.ALREADY_ACTIVE, "A period is running; use `extend` to add credits to it."
         )
-    return _start(call, held, given)
+    return _start(call, row, held, given)
 
 
 @operation(
@@ -60,10 +61,10 @@ def activate(call: Call, given: Pay) -> Device:
 )
 def extend(call: Call, given: Pay) -> Device:
     """Adds credits to the running period, or pays for a device that is served in grace."""
-    held = _held(call, given)
+    row, held = _held(call, given)
     if held.period is None:
         if held.grace is not None and call.tx.now_ms < held.grace.until_ms:
-            return _start(call, held, given)
+            return _start(call, row, held, given)
         raise Refused(Code.NOT_ACTIVE, "No period is running; use `activate` to start one.")
     if call.treasury.suspended(held.company_id):
         raise refused_payment(Code.COMPANY_SUSPENDED)
@@ -78,20 +79,20 @@ def extend(call: Call, given: Pay) -> Device:
     if isinstance(payment, Code):
         raise refused_payment(payment)
     save(call.tx, held)
-    return show(call, given.serial)
+    return show_standing(call, row, held)
 
 
-def _held(call: Call, given: Pay) -> Held:
+def _held(call: Call, given: Pay) -> tuple[AnyRow, Held]:
     row = find(call, given.serial, Right.MANAGE_DEVICES)
     held = held_among(row)
     period = held.period
     if period is not None and call.tx.now_ms >= period.end_ms:
         # The job has not come by yet: what ended has ended.
         end_period(call.tx, call.treasury, held, cause="period_over")
-    return held
+    return row, held
 
 
-def _start(call: Call, held: Held, given: Pay) -> Device:
+def _start(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
     if call.treasury.suspended(held.company_id):
         raise refused_payment(Code.COMPANY_SUSPENDED)
     payment = pay(
@@ -106,4 +107,4 @@ def _start(call: Call, held: Held, given: Pay) -> Device:
         raise refused_payment(payment)
     mark_active(call.tx, held)
     save(call.tx, held)
-    return show(call, given.serial)
+    return show_standing(call, row, held)

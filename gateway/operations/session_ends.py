@@ -4,6 +4,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from gateway.operations import outbox
 from gateway.operations.audit import record
+from gateway.operations.session_locks import lock_sessions_of
 from gateway.storage.schema import device_live, relay, revocation, session
 from gateway.storage.transaction import AnyRow, Signal, Transaction
 from wire.commands import Verb
@@ -32,7 +33,8 @@ _NODE = select(device_live.c.node).where(device_live.c.device_id == bindparam("o
 
 
 def end_session(tx: Transaction, row: AnyRow, reason: Ended, actor: str) -> bool:
-    """Ends a session; False when somebody else had ended it. `row` is of the table `session`.
+    """Ends a session; False when somebody else had ended it. `row` is of the table `session`,
+    read after its relay was locked.
 
     The relay is sent a numbered revocation, the agent the command `close`, and the audit has a
     row of what was done, all in this transaction.
@@ -64,7 +66,8 @@ def end_session(tx: Transaction, row: AnyRow, reason: Ended, actor: str) -> bool
 
 
 def end_sessions_of(tx: Transaction, device_id: int, reason: Ended, actor: str) -> int:
-    """Ends every session of a device; how many there were."""
+    """Ends every session of a device, which is locked; how many there were."""
+    lock_sessions_of(tx, (device_id,))
     rows = tx.all(_WANTED, {"of_device": device_id})
     return sum(end_session(tx, row, reason, actor) for row in rows)
 

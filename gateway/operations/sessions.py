@@ -5,9 +5,9 @@ import secrets
 from typing import Annotated, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, insert, or_, select
 
-from gateway.domain.instants import MINUTE_MS
+from gateway.domain.instants import MINUTE_MS, SECOND_MS
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.domain.service import State
@@ -30,10 +30,12 @@ from gateway.operations.telling import tell
 from gateway.storage.schema import relay, session
 from gateway.storage.transaction import AnyRow
 from wire.endings import Ended
+from wire.relay_control import LEASE_S
 
 ID_BYTES = 16
 HOST_BYTES = 17
 HOST_CHARS = 26  # 130 bits
+_RELAY_OF = select(session.c.relay_id).where(session.c.id == bindparam("wanted"))
 
 
 class OpenSession(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -99,7 +101,10 @@ def open_session(call: Call, given: OpenSession) -> Session:
     person_id = call.principal.user_id
     if person_id is None:
         raise Refused(Code.FORBIDDEN, "A session belongs to a person.")
+    call.tx.lock_person(person_id)
     _require_room(call, held.id, person_id)
+    relay_id = _choose_relay(call)
+    call.tx.lock_relay(relay_id)
     values = {
         "id": secrets.token_hex(ID_BYTES),
         "host": _host_label(),
@@ -108,7 +113,7 @@ def open_session(call: Call, given: OpenSession) -> Session:
         "company_id": held.company_id,
         "person_id": person_id,
         "actor": call.principal.name,
-        "relay_id": _choose_relay(call),
+        "relay_id": relay_id,
         "target": str(wish.target),
         "target_name": wish.name,
         "protocol": wish.protocol,
@@ -161,8 +166,24 @@ def _wanted_of(column: ColumnElement[int], value: int, now_ms: int) -> Select[in
 
 
 def _choose_relay(call: Call) -> str:
+    """One that was heard a moment ago, with the fewest sessions; else the one heard last, which
+    the session waits for."""
+    seen_at = func.coalesce(relay.c.seen_at, 0)
+    present = seen_at > call.tx.now_ms - LEASE_S * SECOND_MS
+    wanted = (
+        select(func.count())
+        .where(session.c.relay_id == relay.c.id, session.c.ended_at.is_(None))
+        .scalar_subquery()
+    )
     found = call.tx.scalar(
-        select(relay.c.id).order_by(func.coalesce(relay.c.seen_at, 0).desc(), relay.c.id).limit(1)
+        select(relay.c.id)
+        .order_by(
+            case((present, 0), else_=1),
+            case((present, wanted), else_=0),
+            seen_at.desc(),
+            relay.c.id,
+        )
+        .limit(1)
     )
     if found is None:
         raise Refused(Code.UNAVAILABLE, "No relay is set up that could carry a session.")
@@ -235,6 +256,7 @@ def show_session(call: Call, given: OneSession) -> Session:
 @operation("sessions.close", "DELETE", "/sessions/{session_id}", right=Right.REACH, result=Session)
 def close_session(call: Call, given: OneSession) -> Session:
     """Ends a session at once and for good; one that is over stays as it was."""
+    call.tx.lock_relays(_RELAY_OF, {"wanted": given.session_id})
     row = find_session(call, given.session_id)
     end_session(call.tx, row, Ended.CLOSED, call.principal.name)
     return show(call, find_session(call, given.session_id))

@@ -1,5 +1,6 @@
 """Brings a device's service up to date: ends periods, pays for the next, grants grace."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
@@ -22,10 +23,10 @@ from gateway.domain.periods import (
 from gateway.domain.refusals import Code
 from gateway.domain.service import UNSERVED_INTERVAL_S, Service, State
 from gateway.operations import outbox
-from gateway.operations.booking import Booking, prepaid_account
+from gateway.operations.booking import Booking
 from gateway.operations.prepaid import use_up
 from gateway.operations.treasury import Treasury
-from gateway.storage.schema import device, device_live, outage, transfer
+from gateway.storage.schema import device, device_live, outage
 from gateway.storage.transaction import AnyRow, Transaction
 from wire.commands import Verb
 
@@ -80,17 +81,12 @@ HELD_COLUMNS = tuple(
 )
 _SAVED = (
     "start state reason period_start period_end period_seq payer_id last_start last_end "
-    "grace_from grace_until attempted_at sending_s"
+    "grace_from grace_until attempted_at sending_s id"
 ).split()
-_SAVE = (
-    update(device)
-    .where(device.c.id == bindparam("device"))
-    .values({name: bindparam(name) for name in _SAVED})
-)
+_saved = attrgetter(*_SAVED)
 _NEED_FULL = (
     update(device_live).where(device_live.c.device_id == bindparam("device")).values(need_full=True)
 )
-_LAST_SEQ = select(transfer.c.seq).order_by(transfer.c.seq.desc()).limit(1)
 _OUTAGES = select(outage.c.started_at, outage.c.ended_at).where(
     outage.c.ended_at > bindparam("since")
 )
@@ -111,7 +107,12 @@ def held_among(row: AnyRow) -> Held:
 
 def save(tx: Transaction, held: Held) -> None:
     """Writes what `Held` may change."""
-    tx.run(_SAVE, {"device": held.id, **{name: getattr(held, name) for name in _SAVED}})
+    save_all(tx, [held])
+
+
+def save_all(tx: Transaction, some: Iterable[Held]) -> None:
+    """The same for many; to be called with their locks, in any order."""
+    tx.change_rows("device", _SAVED, [_saved(held) for held in some])
 
 
 def book(
@@ -127,6 +128,7 @@ def book(
         held.id,
         held.serial,
         note,
+        journal=treasury.journal,
     )
 
 
@@ -162,7 +164,10 @@ def end_period(tx: Transaction, treasury: Treasury, held: Held, *, cause: str) -
     period = held.period
     assert period is not None
     booking = book(tx, treasury, held, actor="gateway", cause=cause)
-    use_up(tx, booking, held.id, held.period_seq or 0, used=period.days, forfeited=0)
+    # The next period may be paid for in the same transaction.
+    treasury.prepare((held.company_id,), (held.id,))
+    lots = treasury.paid(held.id, held.period_seq or 0)
+    use_up(booking, treasury.prepaid(held.id), lots, used=period.days, forfeited=0)
     forget_period(held)
 
 
@@ -205,15 +210,29 @@ def _without_period(
         if held.last_end is None:
             return service.NOT_ACTIVATED
         return _in_grace_or(tx, held, service.UNHEARD)
-    waited = held.attempted_at is None or not 0 <= tx.now_ms - held.attempted_at < RETRY_MS
-    if held.state == State.UNPAID and not (waited or forced):
+    if _waits(tx, held) and not forced:
         return Service(State.UNPAID, service.Reason(held.reason))
     held.attempted_at = tx.now_ms
-    paid = pay(tx, treasury, held, None, actor=actor, cause=cause or _cause(held, tx, contact))
-    if not isinstance(paid, Code):
+    payment = pay(tx, treasury, held, None, actor=actor, cause=cause or _cause(held, tx, contact))
+    if not isinstance(payment, Code):
         return service.PAID
     _begin_grace(tx, held, link.grace_days)
-    return _in_grace_or(tx, held, service.unpaid(paid))
+    return _in_grace_or(tx, held, service.unpaid(payment))
+
+
+def _waits(tx: Transaction, held: Held) -> bool:
+    """Whether nobody could pay a moment ago."""
+    at = held.attempted_at
+    lately = at is not None and 0 <= tx.now_ms - at < RETRY_MS
+    return held.state == State.UNPAID and lately
+
+
+def may_be_charged(tx: Transaction, held: Held, *, forced: bool = False) -> bool:
+    """Whether `bring_up_to_date` could change accounts; whoever has many prepares them for all."""
+    period = held.period
+    if period is not None:
+        return tx.now_ms >= period.end_ms
+    return forced or not _waits(tx, held)
 
 
 def _begin_grace(tx: Transaction, held: Held, grace_days: int) -> None:
@@ -271,10 +290,11 @@ def pay(
     if credits is not None and credits < fewest:
         return Code.PAYMENT_TOO_SHORT
     days = (credits or fewest) * DAYS_PER_CREDIT
-    seq = int(tx.scalar(_LAST_SEQ) or 0)
+    treasury.prepare((held.company_id,), (held.id,))
+    seq = treasury.last_seq()
     kind = Kind.ACTIVATE if held.last_end is None or start_ms != held.last_end else Kind.EXTEND
     booking = book(tx, treasury, held, actor=actor, cause=cause, note=note)
-    payment = treasury.pay(booking, kind, prepaid_account(tx, held.id), days)
+    payment = treasury.pay(booking, kind, days)
     if isinstance(payment, Code):
         return payment
     held.period_start, held.period_end = start_ms, start_ms + days * DAY_MS
@@ -291,7 +311,7 @@ def extend_running(
     assert period is not None
     days = credits * DAYS_PER_CREDIT
     booking = book(tx, treasury, held, actor=actor, cause=cause)
-    payment = treasury.pay(booking, Kind.EXTEND, prepaid_account(tx, held.id), days)
+    payment = treasury.pay(booking, Kind.EXTEND, days)
     if not isinstance(payment, Code):
         held.period_end = period.extended(days).end_ms
         held.payer_id = payment.payer_id

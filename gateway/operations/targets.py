@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import instant_text
@@ -165,11 +165,15 @@ _ROWS = select(target, device.c.serial, device.c.company_id).join(
     device, device.c.id == target.c.device_id
 )
 
+_DEVICE_OF = select(target.c.device_id).where(target.c.id == bindparam("wanted"))
+
 
 def _find(call: Call, target_id: str) -> AnyRow:
     number = int(target_id) if target_id.isascii() and target_id.isdigit() else 0
     row = None
     if len(target_id) <= 18:
+        if call.tx.writing:
+            call.tx.lock_devices(_DEVICE_OF, {"wanted": number})
         row = call.tx.one(
             _ROWS.where(target.c.id == number, device.c.registered, device.c.ended_at.is_(None))
         )

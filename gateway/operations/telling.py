@@ -1,6 +1,7 @@
 """Tells devices of the sessions that are wanted of them, again whenever they may not know."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
@@ -8,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
 from gateway.domain.instants import SECOND_MS
 from gateway.domain.presence import Presence
 from gateway.operations import outbox
+from gateway.operations.session_locks import locked
 from gateway.operations.ticket_making import TicketSigner, claims_for
 from gateway.storage.schema import device_live, relay, session
 from gateway.storage.schema import outbox as queue
@@ -159,7 +161,17 @@ def anybody_untold(tx: Transaction) -> bool:
 
 def tell_untold(tx: Transaction) -> int:
     """Tells some devices of sessions that they do not know; how many sessions."""
-    rows = tx.all(_due(tx.now_ms))
+    if not tx.alone("telling"):
+        return 0
+    return _tell_all(tx, locked(tx, _due(tx.now_ms)))
+
+
+def tell_untold_of(tx: Transaction, relay_id: str) -> int:
+    """The same for the sessions of a relay that is locked."""
+    return _tell_all(tx, tx.all(_due(tx.now_ms).where(session.c.relay_id == relay_id)))
+
+
+def _tell_all(tx: Transaction, rows: Sequence[AnyRow]) -> int:
     for row in rows:
         _tell(tx, row, row.node)
     return len(rows)

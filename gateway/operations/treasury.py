@@ -1,18 +1,20 @@
 """Loads who could pay for a company's devices, once per transaction, and books their payments."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.instants import month_of
-from gateway.domain.ledger import DAYS_PER_CREDIT, Kind, Lot
+from gateway.domain.ledger import DAYS_PER_CREDIT, Kind, Lot, prepaid_name
 from gateway.domain.payers import Payment, Purse, find_payer
 from gateway.domain.refusals import Code
-from gateway.operations.booking import Booking
-from gateway.storage.schema import account, company, company_path, taken_from_above
-from gateway.storage.transaction import Transaction
+from gateway.operations.booking import Booking, Journal, prepaid_account
+from gateway.operations.prepaid import Paid, paid, paid_of_many
+from gateway.storage.schema import account, taken_from_above
+from gateway.storage.transaction import Plain, Transaction
 
 
 class Link(NamedTuple):
@@ -27,29 +29,43 @@ class Link(NamedTuple):
     extend_unheard: bool
 
 
-_CHAIN = (
-    select(
-        company.c.id,
-        company.c.use_parent_credits,
-        company.c.parent_limit,
-        company.c.suspended_at.is_not(None),
-        company.c.suspended_reason,
-        company.c.grace_days,
-        company.c.extend_unheard,
-    )
-    .join(company_path, company_path.c.ancestor_id == company.c.id)
-    .where(company_path.c.descendant_id == bindparam("company"))
-    .order_by(company_path.c.depth)
-)
+_CHAIN = """
+SELECT c.id, c.use_parent_credits, c.parent_limit, c.suspended_at IS NOT NULL, c.suspended_reason,
+       c.grace_days, c.extend_unheard
+FROM company AS c JOIN company_path AS p ON p.ancestor_id = c.id
+WHERE p.descendant_id = ? ORDER BY p.depth
+"""
 _LOTS = select(
     account.c.id, account.c.expires_day, account.c.free, account.c.redeemed, account.c.balance
 ).where(
     account.c.company_id == bindparam("company"), account.c.kind == "pool", account.c.balance > 0
 )
+_LAST_SEQ = "SELECT max(seq) FROM transfer"
 _TAKEN = select(taken_from_above.c.days).where(
     taken_from_above.c.company_id == bindparam("company"),
     taken_from_above.c.month == bindparam("month"),
 )
+
+
+def _link(row: Plain) -> Link:
+    id_, use_parent_credits, parent_limit, suspended, reason, grace_days, extend_unheard = row
+    return Link(
+        id_,
+        bool(use_parent_credits),
+        parent_limit,
+        bool(suspended),
+        reason,
+        grace_days,
+        bool(extend_unheard),
+    )
+
+
+class Payable(Protocol):
+    """A device that may be charged."""
+
+    id: int
+    company_id: int
+    period_end: int | None
 
 
 @dataclass(slots=True)
@@ -60,16 +76,104 @@ class Treasury:
     _chains: dict[int, tuple[Link, ...]]
     _lots: dict[int, list[Lot]]
     _taken: dict[int, int]
+    _prepaid: dict[int, int]
+    _prepared: bool = False
+    journal: Journal | None = None
+    _paid: dict[int, list[Paid]] = field(default_factory=dict)
+    _last_seq: int | None = None
 
     @classmethod
     def of(cls, tx: Transaction) -> "Treasury":
-        return cls(tx, {}, {}, {})
+        """For one device, or a few: every change is written at once."""
+        return cls(tx, {}, {}, {}, {})
+
+    @classmethod
+    def of_many(cls, tx: Transaction) -> "Treasury":
+        """For many devices: what is paid is read for all, and written by `write`."""
+        return cls(tx, {}, {}, {}, {}, journal=Journal(tx))
+
+    def write(self) -> None:
+        """Writes what was booked for many devices."""
+        if self.journal is not None:
+            self.journal.write()
+
+    def prepare(
+        self, companies: Iterable[int], devices: Iterable[int] = (), accounts: Iterable[int] = ()
+    ) -> None:
+        """Locks all accounts that this transaction will change, at once, and reads them.
+
+        Those of whoever could pay for the companies' devices, the devices' own, and these. To be
+        called once, for all; single operations do it by themselves at the first need.
+        """
+        if self._prepared:
+            return  # what is missing is told when days are booked there
+        self._prepared = True
+        payers = {link.company_id for id_ in companies for link in self._may_pay(id_)}
+        pools = sorted(payers)
+        names = [prepaid_name(id_) for id_ in sorted(devices)]
+        ids = sorted(accounts)
+        parts = [
+            f"{condition} IN ({','.join('?' * len(values))})"
+            for condition, values in (
+                ("kind = 'pool' AND balance > 0 AND company_id", pools),
+                ("name", names),
+                ("id", ids),
+            )
+            if values
+        ]
+        if not parts:
+            return
+        for company_id in payers:
+            self._lots[company_id] = []
+        found = self.tx.lock_accounts(" OR ".join(parts), [*pools, *names, *ids])
+        for id_, company_id, device_id, kind, expires_day, free, redeemed, days, seq in found:
+            self._last_seq = seq or 0
+            if kind == "prepaid":
+                self._prepaid[device_id] = id_
+            elif company_id in payers:
+                lot = Lot(id_, expires_day, bool(free), bool(redeemed), days)
+                self._lots[company_id].append(lot)
+
+    def _may_pay(self, company_id: int) -> Iterator[Link]:
+        """The companies that are asked to pay for a device of this one."""
+        for link in self.chain(company_id):
+            yield link
+            if not link.use_parent_credits:
+                return  # nobody further up is asked, so nothing of theirs is read
+
+    def prepare_many(self, devices: Sequence[Payable]) -> None:
+        """The same for all devices that may be charged; and what was paid for their periods."""
+        self.prepare({one.company_id for one in devices}, [one.id for one in devices])
+        running = [one.id for one in devices if one.period_end is not None]
+        if running:
+            accounts = [self._prepaid[id_] for id_ in running]
+            self._paid = paid_of_many(self.tx, running, accounts)
+
+    def paid(self, device_id: int, period_seq: int) -> list[Paid]:
+        """What was paid for the device's running period, in the order of payment."""
+        found = self._paid.get(device_id)
+        return paid(self.tx, device_id, period_seq) if found is None else found
+
+    def last_seq(self) -> int:
+        """A transfer after all that were booked for the devices before this transaction."""
+        if self._last_seq is None:
+            ((last,),) = self.tx.fetch(_LAST_SEQ)
+            self._last_seq = last or 0
+        return self._last_seq
+
+    def prepaid(self, device_id: int) -> int:
+        """The account of a device's prepaid days, locked."""
+        return self._prepaid[device_id]
+
+    def open_prepaid(self, device_id: int) -> None:
+        """Makes the account of a new device."""
+        self._prepaid[device_id] = prepaid_account(self.tx, device_id)
 
     def chain(self, company_id: int) -> tuple[Link, ...]:
         """The company and all above it, itself first."""
         chain = self._chains.get(company_id)
         if chain is None:
-            chain = tuple(Link(*row) for row in self.tx.all(_CHAIN, {"company": company_id}))
+            chain = tuple(map(_link, self.tx.fetch(_CHAIN, (company_id,))))
             self._chains[company_id] = chain
         return chain
 
@@ -101,7 +205,7 @@ class Treasury:
     def find_payer(self, company_id: int, days: int) -> Payment | Code:
         """Who would pay for a device of the company."""
         purses: list[Purse] = []
-        for link in self.chain(company_id):
+        for link in self._may_pay(company_id):
             limit = link.parent_limit
             purses.append(
                 Purse(
@@ -114,15 +218,16 @@ class Treasury:
                     else limit * DAYS_PER_CREDIT - self.taken_days(link.company_id),
                 )
             )
-            if not link.use_parent_credits:
-                break  # nobody further up is asked, so nothing of theirs is read
         return find_payer(purses, days, self.tx.today)
 
-    def pay(self, booking: Booking, kind: Kind, target: int, days: int) -> Payment | Code:
+    def pay(self, booking: Booking, kind: Kind, days: int) -> Payment | Code:
         """Charges the device of the booking, or says why nobody pays."""
+        assert booking.device_id is not None
+        self.prepare((booking.company_id,), (booking.device_id,))
         payment = self.find_payer(booking.company_id, days)
         if isinstance(payment, Code):
             return payment
+        target = self.prepaid(booking.device_id)
         booking.post_draws(kind, payment.draws, target, payment.payer_id, payment.path)
         spent = {draw.account_id: draw.days for draw in payment.draws}
         self._lots[payment.payer_id] = [

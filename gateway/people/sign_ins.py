@@ -16,9 +16,11 @@ SIGN_INS_OF_ONE_PERSON_MAX = 50
 
 def begin(tx: Transaction, person_id: int, token: str) -> str:
     """Makes the row behind a new cookie; returns its CSRF token."""
+    tx.lock_person(person_id)
     tx.run(
         delete(sign_in).where(
-            (sign_in.c.expires_at <= tx.now_ms) | (sign_in.c.used_at <= tx.now_ms - IDLE_MS)
+            sign_in.c.person_id == person_id,
+            (sign_in.c.expires_at <= tx.now_ms) | (sign_in.c.used_at <= tx.now_ms - IDLE_MS),
         )
     )
     kept = (

@@ -121,7 +121,7 @@ device_live = Table(
     Column("malformed", BigInteger, nullable=False),
 )
 # Nobody is offline before being late, so one index serves both sweeps.
-Index("ix_device_live_due", device_live.c.presence, device_live.c.late_at)
+Index("ix_device_live_due", device_live.c.node, device_live.c.presence, device_live.c.late_at)
 
 device_latest = Table(
     "device_latest",
@@ -157,6 +157,33 @@ heartbeat = Table(
     Column("time_from", Integer, nullable=False),
     Column("fields", Text, nullable=False),  # JSON {field id: value}
     Index(None, "device_id", "at"),
+)
+
+# Both levels of roll-ups; `fields` is made by gateway.storage.rolled_up.
+history_hour = Table(
+    "history_hour",
+    metadata,
+    Column("device_id", Id, primary_key=True, autoincrement=False),
+    Column("hour", Integer, primary_key=True),  # UTC hours since 1970
+    Column("fields", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+history_day = Table(
+    "history_day",
+    metadata,
+    Column("device_id", Id, primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True),
+    Column("fields", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+# Hours of which samples came that may have been rolled up already. A row for each batch, and no
+# unique key: whoever rolls the hour up again deletes the rows that it saw and no others.
+late_hour = Table(
+    "late_hour",
+    metadata,
+    id_column(),
+    Column("device_id", Id, nullable=False),
+    Column("hour", Integer, nullable=False),
 )
 
 join_code = Table(
@@ -200,8 +227,9 @@ node = Table(
     "node",
     metadata,
     Column("name", Text, primary_key=True),
-    instant("clock"),  # runs only while probes come back
+    instant("clock"),  # runs only while probes come back, to whichever of its gateways
     instant("probe_at", nullable=True),
+    instant("still_until", nullable=True),  # the clock stands until then: devices may come back
     Column("login_version", BigInteger, nullable=False),
 )
 

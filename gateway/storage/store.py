@@ -1,57 +1,28 @@
-"""
-The store: a transaction is a synchronous function, run by one writer thread or a few readers.
+"""The store: a transaction is a synchronous function, run by a thread of the store.
 
 StoreError
 ├── StoreClosed       the gateway is stopping, or the writer ended
 └── StoreBusy         it cannot be done now; try again in a moment
-    └── StoreUnable   the disk is full or fails; nothing of the transaction was kept
+    └── StoreUnable   the disk is full or fails, or the database server is away; nothing was kept
+        └── StoreUnsure   nobody knows whether it was kept: ask again with the same ids
 """
 
-import asyncio
-import logging
-import sqlite3
-import threading
-import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool, QueuePool
-
+from gateway.storage.locks import Tree
 from gateway.storage.transaction import Signal, Transaction
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 READERS = 4
-SHARED_COMMITS_MAX = 64  # people's transactions that one commit may carry
-SHARED_BATCHES_MAX = 4  # and batches of heartbeats, so that nobody waits for many of them
 QUEUE_MAX = 2_000
 STUCK_S_MAX = 30.0  # a transaction that takes longer is no transaction any more
-
-# The file or the disk under it, and nothing that a transaction did.
-_UNABLE = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-_PRIMARY_CODE = 0xFF  # the extended codes carry more bits
 
 
 class StoreError(Exception):
@@ -67,23 +38,15 @@ class StoreBusy(StoreError):
 
 
 class StoreUnable(StoreBusy):
-    """The disk is full or does not work; the text says which."""
+    """The database does not work; the text says why."""
 
 
-def _unable(error: BaseException) -> StoreUnable | None:
-    """What the error, or one that led to it, says of the database itself, if it does."""
-    cause: BaseException | None = error
-    while cause is not None:
-        found = cause.orig if isinstance(cause, DBAPIError) else cause
-        code = getattr(found, "sqlite_errorcode", None)
-        if code is not None and code & _PRIMARY_CODE in _UNABLE:
-            return StoreUnable(str(found))
-        cause = cause.__context__
-    return None
+class StoreUnsure(StoreUnable):
+    """The database went away in the middle of a commit, and does not come back to say."""
 
 
 class Lane(IntEnum):
-    """The order in which the writer serves."""
+    """The order in which transactions are served."""
 
     PEOPLE = 0
     INGEST = 1
@@ -91,233 +54,66 @@ class Lane(IntEnum):
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
+    """A transaction that waits for its turn."""
+
     function: Callable[[Transaction], Any]
     operation_id: str
+    tree: Tree
     done: Future[Any]
 
 
-def sqlite_engine(path: Path, *, writing: bool) -> Engine:
-    """An engine on one file: WAL, every commit on disk, explicit transactions only."""
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=10
-        )
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        if writing:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # 16 MB: rows that every heartbeat changes are copied back once, not each second.
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        else:
-            connection.execute("PRAGMA query_only = ON")
-        return connection
-
-    if writing:
-        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    else:
-        engine = create_engine(
-            "sqlite://", creator=connect, poolclass=QueuePool, pool_size=READERS, max_overflow=0
-        )
-
-    # The driver's own transaction handling lets two writers read before either writes.
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine
+def new_operation_id() -> str:
+    """For an operation that nobody will ask for again."""
+    return str(uuid.uuid4())
 
 
-class Store:
-    """SQLite with one writer thread: people's transactions share commits and go first."""
+class Store(ABC):
+    """What both engines promise."""
 
-    def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
-        self.path = path
-        self._now_ms = now_ms
-        self._engine = sqlite_engine(path, writing=True)
-        self._readers = sqlite_engine(path, writing=False)
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-        self._lanes: tuple[deque[_Work], ...] = tuple(deque() for _ in Lane)
-        self._wake = threading.Condition()
-        self._listeners: dict[Signal, list[Callable[[], None]]] = {}
-        self._closing = False
-        self._passed_over = 0
-        self._group: list[_Work] = []  # under way
-        self._since_s: float | None = None  # when it began
-        self._unable = ""
-        self.commits = 0
-        self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
-        self._thread.start()
+    commits: int  # of this process
 
+    @abstractmethod
     async def write(
         self,
         function: Callable[[Transaction], T],
         *,
         lane: Lane = Lane.PEOPLE,
         operation_id: str | None = None,
+        tree: Tree = Tree.SHARED,
     ) -> T:
         """Runs the function in a writing transaction; returns when it is committed.
 
         `operation_id` names the ledger operation: given by whoever may ask again, else random.
+        The function may be run more than once, each time on what is committed then.
         Raises what the function raises (nothing is kept then), `StoreBusy`, `StoreUnable`,
-        `StoreClosed`.
+        `StoreUnsure`, `StoreClosed`.
         """
-        done: Future[T] = Future()
-        work = _Work(function, operation_id or str(uuid.uuid4()), done)
-        with self._wake:
-            if self._closing:
-                raise StoreClosed("the store is closed")
-            if len(self._lanes[lane]) >= QUEUE_MAX:
-                raise StoreBusy("too many transactions are waiting")
-            self._lanes[lane].append(work)
-            self._wake.notify()
-        return await asyncio.wrap_future(done)
 
+    @abstractmethod
     async def read(self, function: Callable[[Transaction], T]) -> T:
         """Runs the function on one consistent view of the database. Raises `StoreUnable` too."""
-        if self._closing:
-            raise StoreClosed("the store is closed")
 
-        def work() -> T:
-            try:
-                with self._readers.begin() as connection:
-                    return function(Transaction(connection, self._now_ms(), ""))
-            except DBAPIError as error:
-                unable = _unable(error)
-                if unable is None:
-                    raise
-                raise unable from error
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
+    @abstractmethod
     def listen(self, signal: Signal, listener: Callable[[], None]) -> None:
-        """Calls the listener, on the writer's thread, after commits that carry the signal."""
-        self._listeners.setdefault(signal, []).append(listener)
+        """Calls the listener, on a thread of the store, after commits that carry the signal.
 
+        With PostgreSQL also after those of other gateways. A call may be lost, and may be one too
+        many.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Finishes what is queued, then closes."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        self._thread.join()
-        self._pool.shutdown()
-        self._readers.dispose()
-        self._engine.dispose()
 
+    @abstractmethod
     def waiting(self) -> int:
-        """Transactions that wait for the writer."""
-        return sum(len(lane) for lane in self._lanes)
+        """Transactions that wait for their turn."""
 
+    @abstractmethod
     def trouble(self) -> str:
         """Why nothing can be stored at present; empty while all is well."""
-        since_s = self._since_s
-        if since_s is not None and time.monotonic() - since_s > STUCK_S_MAX:
-            return f"a transaction has taken longer than {STUCK_S_MAX:.0f} s"
-        return self._unable
 
-    def _write_forever(self) -> None:
-        try:
-            with self._engine.connect() as connection:
-                while group := self._next_group():
-                    self._group, self._since_s = group, time.monotonic()
-                    self._commit(connection, group)
-                    self._group, self._since_s = [], None
-        except BaseException:
-            log.critical("the writer ended, nothing can be stored any more", exc_info=True)
-            self._abandon()
-
-    def _abandon(self) -> None:
-        """Tells all who wait; whoever comes later is told by `write`."""
-        with self._wake:
-            self._closing, self._unable, self._since_s = True, "the writer ended", None
-            left = [*self._group, *(work for lane in self._lanes for work in lane)]
-            for lane in self._lanes:
-                lane.clear()
-        for work in left:
-            if not work.done.done():
-                work.done.set_exception(StoreClosed("the writer ended"))
-
-    def _next_group(self) -> list[_Work]:
-        """People first, but ingest is served after each group and jobs are never starved."""
-        people, ingest, jobs = self._lanes
-        with self._wake:
-            while not (people or ingest or jobs):
-                if self._closing:
-                    return []
-                self._wake.wait()
-            self._passed_over += 1
-            if jobs and (self._passed_over >= 16 or not (people or ingest)):
-                self._passed_over = 0
-                return [jobs.popleft()]
-            if people and (self._passed_over % 2 or not ingest):
-                return [people.popleft() for _ in range(min(len(people), SHARED_COMMITS_MAX))]
-            if ingest:
-                return [ingest.popleft() for _ in range(min(len(ingest), SHARED_BATCHES_MAX))]
-            return [(people or jobs).popleft()]
-
-    def _commit(self, connection: Connection, group: list[_Work]) -> None:
-        # A caller that gave up before its turn is left out; after this none can.
-        group = [work for work in group if work.done.set_running_or_notify_cancel()]
-        if not group:
-            return
-        finished: list[tuple[_Work, Any]] = []
-        signals: set[Signal] = set()
-        now_ms = self._now_ms()
-        try:
-            with connection.begin():
-                for work in group:
-                    tx = Transaction(connection, now_ms, work.operation_id)
-                    try:
-                        if len(group) == 1:
-                            result = work.function(tx)
-                        else:
-                            with _apart(connection):
-                                result = work.function(tx)
-                    except Exception as error:  # belongs to whoever asked
-                        if len(group) == 1 or not _in_transaction(connection):
-                            # SQLite gives up a whole transaction at some errors, such as a full
-                            # disk; then nothing of the others' work is left either.
-                            raise
-                        work.done.set_exception(_unable(error) or error)
-                    else:
-                        finished.append((work, result))
-                        signals |= tx.signals
-        except Exception as error:  # noqa: BLE001  # nothing of the group was kept; all are told
-            told = _unable(error) or error
-            if isinstance(told, StoreUnable):
-                self._unable = str(told)
-                told.__cause__ = error
-            for work in group:
-                if not work.done.done():
-                    work.done.set_exception(told)
-            return
-        self.commits += 1
-        self._unable = ""
-        for work, result in finished:
-            work.done.set_result(result)
-        for signal in signals:
-            for listener in self._listeners.get(signal, ()):
-                listener()
-
-
-@contextmanager
-def _apart(connection: Connection) -> Iterator[None]:
-    """A savepoint, said to the driver itself: the library's own costs as much as a statement."""
-    cursor = connection.connection.cursor()
-    cursor.execute("SAVEPOINT work")
-    try:
-        yield
-    except BaseException:
-        if _in_transaction(connection):
-            cursor.execute("ROLLBACK TO work")
-            cursor.execute("RELEASE work")
-        raise
-    cursor.execute("RELEASE work")
-
-
-def _in_transaction(connection: Connection) -> bool:
-    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-    return driver.in_transaction
+    @abstractmethod
+    def version(self) -> str:
+        """The engine and its version, such as `sqlite 3.45.1`."""

@@ -33,7 +33,7 @@ SELECT (SELECT coalesce(sum(balance), 0) FROM account) AS stored,
         WHERE coalesce(a.balance, 0) * 86400000
               <> coalesce(d.period_end - d.period_start, 0)) AS prepaid_wrong,
        (SELECT count(*) FROM (SELECT 1 FROM heartbeat GROUP BY device_id, run_id, number
-                              HAVING count(*) > 1)) AS twice
+                              HAVING count(*) > 1) AS repeated) AS twice
 """
 
 

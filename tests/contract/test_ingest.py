@@ -180,6 +180,18 @@ def test_an_unserved_device_is_receipted_and_only_last_heard_is_kept(world: Worl
     assert asked(world.router(S)).full and numbers(world) == [5, 6, 7, 8]
 
 
+def test_a_day_before_the_period_is_not_counted(world: World) -> None:
+    """Of a transaction that began before midnight and waited for one that began after it."""
+    acme = world.company("Acme")
+    world.grant(acme, 1)
+    world.now_ms += DAY_MS + 5
+    world.register(S, acme, True)
+    world.now_ms -= 10
+    assert world.heartbeat(S).stored == 1 and days(world) == 0
+    world.now_ms += 10
+    assert world.heartbeat(S).stored == 1 and days(world) == 1
+
+
 def test_a_day_is_counted_once_by_the_server_and_only_while_paid(world: World, served: str) -> None:
     world.heartbeat(S, age_ms=40 * DAY_MS)  # a backlog fills history, not days
     assert days(world) == 1

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import mqtt5
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select
 
 from gateway.clock import Clock
 from gateway.domain.presence import PROBE_INTERVAL_MS
@@ -17,9 +17,11 @@ from gateway.ingest.batch import take_batch
 from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.session import Login, Session
 from gateway.mqtt_server.probe import ProbeSettings
+from gateway.storage.schema import node as node_table
 from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry
 from tests.contract.world import World
+from tests.full_disk import no_room, room
 from wire import topics
 from wire.presence import Up, encode_up
 
@@ -75,17 +77,18 @@ def made_node(world: World) -> tuple[Node, Times, Telemetry]:
     clock, telemetry = Times(world), Telemetry(world.now_ms)
     proof = ProbeSettings(listeners=(), password="-", gateway="gateway-1")
     login = Login(Path("/nonexistent"), "@gateway-1", "-")
-    settings = NodeSettings("node-1", "gateway-1", "group", login, proof)
-    node = Node(settings, world.store, clock, telemetry, 50_000, None, lambda: None)
+    settings = NodeSettings("node-1", "gateway-1", "group", login, proof, Path("/nonexistent"))
+    node = Node(settings, world.store, clock, telemetry, 0, lambda: None)
     return node, clock, telemetry
 
 
 @asynccontextmanager
 async def at_work(node: Node) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(node.intake.run())
+        running = [tasks.create_task(node.intake.run()), tasks.create_task(node.watch_presence())]
         yield
-        running.cancel()
+        for task in running:
+            task.cancel()
 
 
 async def until(fact: Callable[[], object]) -> None:
@@ -103,13 +106,8 @@ def deliver(node: Node, topic: str, payload: bytes, packet_id: int | None = None
     node.intake.deliver(mqtt5.PublishPacket(topic, payload, qos=qos, packet_id=packet_id))
 
 
-def no_room(tx: Transaction) -> None:
-    pages = tx.scalar(text("PRAGMA page_count"))
-    tx.scalar(text(f"PRAGMA max_page_count = {pages}"))
-
-
-def room(tx: Transaction) -> None:
-    tx.scalar(text("PRAGMA max_page_count = 1073741823"))
+def no_history(tx: Transaction) -> None:
+    no_room(tx, "heartbeat")
 
 
 def many(world: World, serial: str) -> bytes:
@@ -126,7 +124,7 @@ def test_what_a_full_disk_refused_is_stored_and_acknowledged_when_there_is_room(
     up = encode_up(Up(world.router(S).run, 7, True, "0" * 32))
 
     async def story() -> None:
-        await world.store.write(no_room)
+        await world.store.write(no_history)
         node.intake.attach(as_session(told))
         async with at_work(node):
             deliver(node, topics.heartbeat(S), many(world, S))
@@ -217,39 +215,84 @@ def probe(clock: Times, ago_ms: int = 0) -> bytes:
     return json.dumps([clock.wall_ms() - ago_ms, clock.boot - ago_ms, 0.0]).encode()
 
 
+class Probing:
+    """Probes that come back to one gateway, and the clock of its node after each."""
+
+    def __init__(self, world: World, node: Node, clock: Times) -> None:
+        self.world, self.node, self.clock = world, node, clock
+
+    async def row(self) -> Any:
+        return await self.world.store.read(lambda tx: tx.one(select(node_table)))
+
+    async def back(self, after_ms: int) -> int:
+        """One more, in time; the node's clock once it is noted."""
+        self.clock.boot += after_ms
+        self.world.now_ms += after_ms
+        deliver(self.node, topics.probe("gateway-1"), probe(self.clock))
+        async with asyncio.timeout(20):
+            while True:
+                row = await self.row()
+                if row is not None and row.probe_at == self.world.now_ms:
+                    return int(row.clock)
+                await asyncio.sleep(0.01)
+
+
 def test_probes_that_waited_in_a_stalled_server_are_deafness(world: World, served: None) -> None:
     """A stopped MQTT server passes on at its end all that was sent to it meanwhile, at once."""
-    node, clock, telemetry = made_node(world)
-    topic = topics.probe("gateway-1")
-    deliver(node, topic, probe(clock))
-    clock.boot += PROBE_INTERVAL_MS
-    deliver(node, topic, probe(clock))
-    before = telemetry.node_clock_ms
-    assert before == 50_000 + PROBE_INTERVAL_MS
-    clock.boot += 30_000
-    for ago_ms in range(25_000, -1, -PROBE_INTERVAL_MS):
-        deliver(node, topic, probe(clock, ago_ms))
-    assert telemetry.node_clock_ms == before
+    node, clock, _ = made_node(world)
+    probing = Probing(world, node, clock)
+
+    async def story() -> None:
+        async with at_work(node):
+            before = await probing.back(PROBE_INTERVAL_MS)
+            assert await probing.back(PROBE_INTERVAL_MS) == before + PROBE_INTERVAL_MS
+            clock.boot += 30_000
+            world.now_ms += 30_000
+            for ago_ms in range(25_000, PROBE_INTERVAL_MS, -PROBE_INTERVAL_MS):
+                deliver(node, topics.probe("gateway-1"), probe(clock, ago_ms))
+            # The newest is in time, and tells of the gap before it.
+            assert await probing.back(0) == before + PROBE_INTERVAL_MS
+            assert (await probing.row()).still_until == world.now_ms + 30_000
+
+    asyncio.run(story())
+
+
+def test_two_gateways_of_a_node_share_its_clock(world: World, served: None) -> None:
+    """One goes on where the other is deaf, and together they are not twice as fast."""
+    (one, clock, _), (other, other_clock, _) = made_node(world), made_node(world)
+    first, second = Probing(world, one, clock), Probing(world, other, other_clock)
+
+    async def story() -> None:
+        async with at_work(one), at_work(other):
+            began_ms = await first.back(0)
+            at_ms = world.now_ms
+            for _ in range(5):
+                await first.back(2_000)
+                await second.back(3_000)
+            for _ in range(10):
+                assert await second.back(PROBE_INTERVAL_MS) == began_ms + world.now_ms - at_ms
+
+    asyncio.run(story())
 
 
 def test_the_nodes_clock_stands_while_nothing_can_be_stored(world: World, served: None) -> None:
     """Else devices would be late by heartbeats that came in time and could not be kept."""
     node, clock, telemetry = made_node(world)
-    topic = topics.probe("gateway-1")
+    probing = Probing(world, node, clock)
 
     async def story() -> None:
-        await world.store.write(no_room)
         node.intake.attach(as_session(Told()))
-        deliver(node, topic, probe(clock))
         async with at_work(node):
+            before = await probing.back(PROBE_INTERVAL_MS)
+            await world.store.write(no_history)
             deliver(node, topics.heartbeat(S), many(world, S))
             await until(lambda: telemetry.errors["batch_not_stored"])
             for _ in range(10):
                 clock.boot += PROBE_INTERVAL_MS
                 world.now_ms += PROBE_INTERVAL_MS
-                deliver(node, topic, probe(clock))
-            assert telemetry.node_clock_ms <= 50_000 + PROBE_INTERVAL_MS
+                deliver(node, topics.probe("gateway-1"), probe(clock))
             await world.store.write(room)
             await until(lambda: telemetry.batches)
+            assert await probing.back(PROBE_INTERVAL_MS) == before
 
     asyncio.run(story())

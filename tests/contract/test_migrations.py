@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from gateway.storage.migrate import configuration, known_revisions, migrate
 from gateway.storage.schema import metadata
-from gateway.storage.store import sqlite_engine
+from gateway.storage.sqlite import sqlite_engine
 
 
 def indexes(path: Path) -> dict[str, str]:

@@ -133,7 +133,11 @@ def test_every_ticket_looks_at_everything_anew(tunnel: Tunnel) -> None:
 
 
 def ending(row: AnyRow, reason: Ended) -> Callable[[Transaction], bool]:
-    return lambda tx: end_session(tx, row, reason, "test")
+    def end(tx: Transaction) -> bool:
+        tx.lock_relay(row.relay_id)
+        return end_session(tx, row, reason, "test")
+
+    return end
 
 
 def test_closing_tells_the_relay_the_agent_and_the_audit(tunnel: Tunnel) -> None:

@@ -93,9 +93,12 @@ def test_old_rows_go_in_small_steps(tunnel: Tunnel) -> None:
     tunnel.world.write(fill)
     assert clean(tunnel) == [most] * 4
     assert counts(tunnel) == (2 * most + 1, 0, 0)
-    tunnel.world.write(
-        lambda tx: tx.run(update(session).values(created_at=1, ended_at=session.c.ended_at % 2 + 1))
-    )
+
+    def make_older(tx: Transaction) -> None:
+        tx.lock_relay(RELAY)
+        tx.run(update(session).values(created_at=1, ended_at=session.c.ended_at % 2 + 1))
+
+    tunnel.world.write(make_older)
     assert clean(tunnel) == [most] * 2
     assert counts(tunnel) == (1, 0, 0)
 

@@ -263,11 +263,9 @@ def test_revocations_are_repeated_until_they_are_applied(tunnel: Tunnel) -> None
 
 
 def test_a_lease_has_its_limits(tunnel: Tunnel) -> None:
-    many = text(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)"
-        " INSERT INTO revocation SELECT 'relay-1', i, printf('%032x', i), 'closed', 0 FROM n"
-    )
-    tunnel.world.write(lambda tx: tx.run(many))
+    columns = ("relay_id", "number", "session_id", "reason", "at")
+    many = [(RELAY, number, f"{number:032x}", "closed", 0) for number in range(1, 601)]
+    tunnel.world.write(lambda tx: tx.add_rows("revocation", columns, many))
     tunnel.world.write(lambda tx: tx.run(text("UPDATE relay SET newest = 600")))
     lease = tunnel.lease()
     assert (len(lease.revoked), lease.newest) == (REVOCATIONS_MAX, 600)

@@ -14,7 +14,8 @@ from gateway.api.health import Check, Health
 from gateway.clock import Clock
 from gateway.jobs.housekeeping import get, put
 from gateway.storage.migrate import migrate
-from gateway.storage.store import Lane, Store, StoreClosed, StoreUnable
+from gateway.storage.sqlite import SqliteStore
+from gateway.storage.store import Lane, StoreClosed, StoreUnable
 from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry
 
@@ -23,10 +24,10 @@ NOW_MS = 1_800_000_000_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
     path = tmp_path / "fleetgate.db"
     migrate(path)
-    store = Store(path, lambda: NOW_MS)
+    store = SqliteStore(path, lambda: NOW_MS)
     yield store
     store.close()
 
@@ -45,11 +46,11 @@ def putting(key: str, value: str) -> Any:
     return lambda tx: put(tx, key, value)
 
 
-async def has(store: Store, key: str) -> bool:
+async def has(store: SqliteStore, key: str) -> bool:
     return await store.read(lambda tx: get(tx, key)) is not None
 
 
-async def together(store: Store, *functions: Any, lane: Lane) -> list[Any]:
+async def together(store: SqliteStore, *functions: Any, lane: Lane) -> list[Any]:
     """All of them wait before the first one is begun, so that they share a commit."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -73,7 +74,7 @@ async def together(store: Store, *functions: Any, lane: Lane) -> list[Any]:
 
 @pytest.mark.parametrize("lane", [Lane.PEOPLE, Lane.INGEST])
 async def test_nobody_is_told_that_something_is_kept_which_a_full_disk_took_away(
-    store: Store, lane: Lane
+    store: SqliteStore, lane: Lane
 ) -> None:
     """SQLite may give up the whole transaction, and with it the work of all others in it."""
     await store.write(fill)
@@ -91,7 +92,7 @@ async def test_nobody_is_told_that_something_is_kept_which_a_full_disk_took_away
     assert isinstance(outcomes[1], StoreUnable)
 
 
-async def test_a_full_disk_is_told_and_over_when_there_is_room_again(store: Store) -> None:
+async def test_a_full_disk_is_told_and_over_when_there_is_room_again(store: SqliteStore) -> None:
     assert store.trouble() == ""
     await store.write(fill)
     with pytest.raises(StoreUnable, match="full"):
@@ -103,7 +104,7 @@ async def test_a_full_disk_is_told_and_over_when_there_is_room_again(store: Stor
     assert await has(store, "large")
 
 
-async def test_an_error_of_one_in_a_shared_commit_is_its_own(store: Store) -> None:
+async def test_an_error_of_one_in_a_shared_commit_is_its_own(store: SqliteStore) -> None:
     def bad(tx: Transaction) -> None:
         put(tx, "bad", "1")
         tx.run(text("INSERT INTO nowhere VALUES (1)"))
@@ -125,7 +126,7 @@ async def test_a_writer_that_ends_is_never_silent(tmp_path: Path) -> None:
             raise PermissionError("the clock's file")
         return NOW_MS
 
-    store = Store(path, now_ms)
+    store = SqliteStore(path, now_ms)
     await store.write(putting("a", "1"))
     broken = True
     with pytest.raises(StoreClosed):
@@ -142,7 +143,7 @@ async def test_what_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
 
     path = tmp_path / "fleetgate.db"
     migrate(path)
-    store = Store(path, lambda: NOW_MS)
+    store = SqliteStore(path, lambda: NOW_MS)
 
     def end(tx: Transaction) -> None:
         raise Ended
@@ -152,7 +153,7 @@ async def test_what_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
     store.close()
 
 
-async def test_a_writing_process_beside_us_is_waited_for(store: Store) -> None:
+async def test_a_writing_process_beside_us_is_waited_for(store: SqliteStore) -> None:
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     async with asyncio.TaskGroup() as tasks:
@@ -164,7 +165,7 @@ async def test_a_writing_process_beside_us_is_waited_for(store: Store) -> None:
     assert await has(store, "a")
 
 
-async def test_a_gateway_that_cannot_store_is_not_ready(store: Store) -> None:
+async def test_a_gateway_that_cannot_store_is_not_ready(store: SqliteStore) -> None:
     """Its reads go on, so that a look at them alone would say that all is well."""
     health = Health(store, Telemetry(NOW_MS), Clock())
 

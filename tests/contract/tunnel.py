@@ -168,7 +168,7 @@ class Tunnel:
 
     def mend(self) -> None:
         """Puts a device right that a test changed behind the program's back."""
-        right = text("UPDATE device SET state = 'active', registered = 1, ended_at = NULL")
+        right = text("UPDATE device SET state = 'active', registered = true, ended_at = NULL")
         self.world.write(lambda tx: tx.run(right))
 
     def dismiss(self, person: int) -> None:

@@ -1,10 +1,9 @@
 """An installation without its network: a real store, operations, ingest and jobs, and a clock."""
 
 import asyncio
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,10 +22,11 @@ from gateway.operations.joining import join
 from gateway.operations.registry import Site, execute, operations
 from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator
-from gateway.storage.migrate import migrate
+from gateway.storage.address import Address, is_postgres
+from gateway.storage.locks import Tree
 from gateway.storage.schema import account, company, device, device_live, membership, mqtt_login
-from gateway.storage.store import Store
 from gateway.storage.transaction import AnyRow, Transaction
+from tests.databases import store_of
 from wire import topics
 from wire.commands import Answer, encode_answer
 from wire.fields import BY_NAME, Value
@@ -122,27 +122,13 @@ class Router:
             self.base = max(self.base, receipt.upto, last)
 
 
-def template(folder: Path) -> Path:
-    """A fresh database with one operator; copied for each world."""
-    path = folder / "template.db"
-    if not path.exists():
-        migrate(path)
-        store = Store(path, lambda: BEGIN_MS)
-        try:
-            asyncio.run(store.write(lambda tx: make_operator(tx, "olga@example.org", "Olga", "-")))
-        finally:
-            store.close()
-    return path
-
-
 class World:
     """One installation; everything happens when the test says so."""
 
-    def __init__(self, folder: Path, fresh: Path) -> None:
-        self.path = folder / "fleetgate.db"
-        shutil.copy(fresh, self.path)
+    def __init__(self, address: Address) -> None:
+        self.address = address
         self.now_ms = BEGIN_MS
-        self.store = Store(self.path, lambda: self.now_ms)
+        self.store = store_of(address, lambda: self.now_ms)
         self._runner = asyncio.Runner()
         self.routers: dict[str, Router] = {}
         self._runs = 0
@@ -152,11 +138,19 @@ class World:
         self.store.close()
         self._runner.close()
 
-    def write(self, function: Callable[[Transaction], T]) -> T:
-        return self._runner.run(self.store.write(function))
+    @property
+    def engine(self) -> str:
+        return "postgresql" if is_postgres(self.address) else "sqlite"
+
+    def write(self, function: Callable[[Transaction], T], tree: Tree = Tree.SHARED) -> T:
+        return self._runner.run(self.store.write(function, tree=tree))
 
     def read(self, function: Callable[[Transaction], T]) -> T:
         return self._runner.run(self.store.read(function))
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs what a task of the gateway would run."""
+        return self._runner.run(work)
 
     def together(self, functions: list[Callable[[Transaction], Any]]) -> list[Any]:
         """Many callers at once; what each got, exceptions included."""
@@ -191,7 +185,8 @@ class World:
 
     def do(self, name: str, /, *, person: int = 1, **given: Any) -> Any:
         """An operation that must succeed; as plain data."""
-        return msgspec.to_builtins(self.write(self.work(name, person=person, **given)))
+        work = self.work(name, person=person, **given)
+        return msgspec.to_builtins(self.write(work, OPERATIONS[name].tree))
 
     def ask(self, name: str, /, *, person: int = 1, **given: Any) -> str:
         """`ok`, or the code of the refusal."""
@@ -278,7 +273,8 @@ class World:
 
     def settle(self) -> None:
         for _ in range(1_000):
-            if not self.write(periods.settle_due):
+            ids = self.read(periods.due_in_order)
+            if not ids or not self.write(partial(periods.settle_due, ids=ids)):
                 return
         raise AssertionError("the periods job never comes to its end")
 
@@ -353,7 +349,7 @@ class World:
 
     def check(self) -> None:
         """`fleetgate verify` agrees."""
-        wrong = [f"{c.name}: {text}" for c in verify(self.path) for text in c.findings]
+        wrong = [f"{c.name}: {text}" for c in verify(self.address) for text in c.findings]
         assert not wrong, "\n".join(wrong)
 
 

@@ -268,6 +268,37 @@ async def test_a_login_that_is_refused_again_and_again_asks_the_gateway(
     assert agent.heartbeats.connection == 5
 
 
+async def test_an_agent_moves_on_to_the_next_host_and_stays_where_it_works(
+    server: MosquittoServer, tmp_path: Path
+) -> None:
+    dialled: list[int] = []
+
+    async def dial(address: Address, *args: object, **options: object) -> Connection:
+        dialled.append(address.port)
+        return await connect(address, *args, **options)  # type: ignore[arg-type]  # handed on
+
+    agent = Agent(
+        login=Login(SERIAL, "secret", KEY),
+        addresses=[Address("127.0.0.1", 1), Address(server.host, server.port)],
+        tls=None,
+        state_dir=tmp_path / "flash",
+        spool_dir=tmp_path / "memory",
+        clock=SystemClock(),
+        rng=Hurried(1),
+        collector=dict,
+        dial=dial,
+    )
+    async with running(agent):
+        await until(lambda: agent.connected)
+        assert dialled == [1, server.port]
+        await asyncio.to_thread(server.stop)
+        await until(lambda: not agent.connected)
+        await asyncio.to_thread(server.start)
+        await until(lambda: agent.connected)
+    # It begins with the one that worked, and tries the other one as well while that is away.
+    assert dialled[2] == dialled[-1] == server.port
+
+
 async def test_a_server_that_speaks_something_else_is_tried_again(tmp_path: Path) -> None:
     seen: list[bytes] = []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.storage.address import Address
 from tests.api_server import PASSWORD, ApiServer, api_server, everything_works
 
 ROOT = Path(__file__).parent.parent.parent
@@ -15,8 +16,8 @@ COMMAND = [sys.executable, "-m", "gateway.command.app", "admin"]
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as running:
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database) as running:
         yield running
 
 

@@ -15,6 +15,7 @@ import pytest
 from gateway.api.devices_listener import FAILURES_FREE, make_devices_app
 from gateway.api.serving import Listening, devices_tls, serve_devices
 from gateway.command.sections import DevicesSection
+from gateway.storage.address import Address
 from tests.api_server import ApiServer, api_server, own_ca
 from wire.join import decode_join_answer, decode_join_string
 
@@ -38,9 +39,9 @@ class Door:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Door]:
+async def opened(folder: Path, database: Address) -> AsyncIterator[Door]:
     keys, digest = own_ca(folder)
-    async with api_server(folder) as people:
+    async with api_server(folder, database) as people:
         site = replace(people.site, ca_digest=digest)
         ca_pem = keys.ca_certificate.read_bytes()
         slept_s: list[float] = []
@@ -63,8 +64,8 @@ async def opened(folder: Path) -> AsyncIterator[Door]:
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with opened(tmp_path) as open_door:
+async def door(tmp_path: Path, database: Address) -> AsyncIterator[Door]:
+    async with opened(tmp_path, database) as open_door:
         yield open_door
 
 

@@ -17,6 +17,7 @@ from gateway.command.sections import RelaySection
 from gateway.domain.instants import HOUR_MS
 from gateway.operations.relays import take_state
 from gateway.people.accounts import make_person, make_token
+from gateway.storage.address import Address
 from gateway.storage.schema import audit, device, membership, relay, session
 from gateway.storage.transaction import Transaction
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
@@ -33,9 +34,9 @@ SITE = f"http://{HOST}.localhost:8885"
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
     """With one open session of the operator to a router's page."""
-    async with api_server(tmp_path) as running:
+    async with api_server(tmp_path, database) as running:
         company_id = await running.company()
         await running.done(
             "POST", "/api/v1/credits/grants", {"company_id": company_id, "credits": 2}
@@ -297,9 +298,11 @@ async def test_the_owner_of_the_socket_may_say_any_host(server: ApiServer) -> No
         assert answer.status == 201
 
 
-async def test_with_tls_the_policy_names_the_relays_https_address(tmp_path: Path) -> None:
+async def test_with_tls_the_policy_names_the_relays_https_address(
+    tmp_path: Path, database: Address
+) -> None:
     section = RelaySection(domain="tunnel.example.net", behind_proxy=True, public_port=443)
-    async with api_server(tmp_path, relay=section) as server:
+    async with api_server(tmp_path, database, relay=section) as server:
         _, _, response = await page(server, f"/login?next={quote(ENTER, safe='')}", token=None)
         policy = response.headers["Content-Security-Policy"]
         assert "form-action 'self' https://*.tunnel.example.net:443;" in policy

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from gateway.domain import ledger
 from gateway.people.accounts import make_person, make_token
+from gateway.storage.address import Address
 from gateway.storage.schema import idempotency, transfer
 from tests.api_server import PASSWORD, ApiServer, api_server
 
@@ -16,8 +17,8 @@ GRANTS = "/api/v1/credits/grants"
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as running:
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from gateway.storage.address import Address
 from tests.api_server import ApiServer, api_server, everything_works
 
 BROWSER_S_MAX = 50
@@ -45,11 +46,11 @@ async def signed_in_proxy(server: ApiServer) -> AsyncIterator[tuple[str, list[st
         await runner.cleanup()
 
 
-async def test_the_status_page_lives_in_a_browser(tmp_path: Path) -> None:
+async def test_the_status_page_lives_in_a_browser(tmp_path: Path, database: Address) -> None:
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("no chromium here: apt-get install chromium")
-    async with api_server(tmp_path) as server, signed_in_proxy(server) as (url, seen):
+    async with api_server(tmp_path, database) as server, signed_in_proxy(server) as (url, seen):
         everything_works(server)
         company_id = await server.company("Lifts <b>Nord</b>")
         await server.done(

@@ -15,13 +15,14 @@ from gateway.domain.refusals import STATUS, Code
 from gateway.domain.rights import Right
 from gateway.operations import people
 from gateway.people.accounts import make_token
+from gateway.storage.address import Address
 from gateway.storage.store import StoreBusy
 from tests.api_server import PASSWORD, ApiServer, api_server
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as running:
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from gateway.people.sign_ins import ABSOLUTE_MS, IDLE_MS, TOUCH_MS
+from gateway.storage.address import Address
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
 LOGIN = "/api/v1/login"
@@ -17,8 +18,8 @@ HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as running:
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database) as running:
         yield running
 
 
@@ -37,8 +38,10 @@ async def test_the_cookie_is_for_this_site_only_and_not_for_scripts(server: ApiS
     assert "Secure" not in cookie and "Domain" not in cookie
 
 
-async def test_behind_tls_the_cookie_is_bound_to_the_host(tmp_path: Path) -> None:
-    async with api_server(tmp_path, behind_proxy=True) as server:
+async def test_behind_tls_the_cookie_is_bound_to_the_host(
+    tmp_path: Path, database: Address
+) -> None:
+    async with api_server(tmp_path, database, behind_proxy=True) as server:
         _, _, response = await server.ask("POST", LOGIN, RIGHT, token=None)
         cookie = response.headers["Set-Cookie"]
         assert cookie.startswith("__Host-fleetgate=")

@@ -9,8 +9,10 @@ import pytest
 
 from gateway.operations.relays import take_state
 from gateway.people.accounts import make_person, make_token
+from gateway.storage.address import Address
 from gateway.storage.transaction import Transaction
 from tests.api_server import ApiServer, api_server, everything_works
+from tests.databases import Databases
 from tests.relay_row import one_relay
 from wire.relay_control import State
 
@@ -18,8 +20,8 @@ HTML = {"Accept": "text/html,application/xhtml+xml"}
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as running:
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database) as running:
         yield running
 
 
@@ -138,7 +140,7 @@ async def test_status_is_for_operators_and_a_page_for_browsers(server: ApiServer
 
 
 async def test_metrics_are_open_on_loopback_but_not_behind_a_proxy(
-    server: ApiServer, tmp_path: Path
+    server: ApiServer, tmp_path: Path, migrated_databases: Databases
 ) -> None:
     status, found, response = await server.ask("GET", "/metrics", token=None)
     assert status == 200 and response.content_type == "text/plain"
@@ -151,7 +153,8 @@ async def test_metrics_are_open_on_loopback_but_not_behind_a_proxy(
     ):
         assert line in text
     (tmp_path / "proxied").mkdir()
-    async with api_server(tmp_path / "proxied", behind_proxy=True) as proxied:
+    other = migrated_databases.make()
+    async with api_server(tmp_path / "proxied", other, behind_proxy=True) as proxied:
         assert (await proxied.ask("GET", "/metrics", token=None))[0] == 401
         assert (await proxied.ask("GET", "/metrics"))[0] == 200
         spoofed = {"X-Forwarded-For": "127.0.0.1"}
@@ -178,10 +181,10 @@ async def test_the_socket_acts_as_the_first_operator_and_only_its_owner_opens_it
     assert (await server.ask("GET", "/api/v1/me", token=None))[0] == 401
 
 
-async def test_a_very_long_path_holds_a_socket_too(tmp_path: Path) -> None:
+async def test_a_very_long_path_holds_a_socket_too(tmp_path: Path, database: Address) -> None:
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
-    async with api_server(folder) as server:
+    async with api_server(folder, database) as server:
         assert server.admin_socket.is_socket()
         assert len(str(server.admin_socket)) > 108
     assert not server.admin_socket.exists()

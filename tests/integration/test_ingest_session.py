@@ -8,9 +8,17 @@ import mqtt5
 import pytest
 
 from gateway.ingest.session import RECEIVE_MAX, Login, Session, SessionLost, open_session
-from gateway.mqtt_server.connection import connected
+from gateway.mqtt_server import acl
+from gateway.mqtt_server.connection import MqttRefused, connected
 from tests.conftest import MosquittoFactory
-from tests.integration.mqtt_node import DEVICE_A, GATEWAY, MqttNode, make_node
+from tests.integration.mqtt_node import (
+    DEVICE_A,
+    GATEWAY,
+    OTHER_RELAY,
+    RELAY,
+    MqttNode,
+    make_node,
+)
 from wire import topics
 
 FILTERS = [topics.shared(topics.heartbeat("+")), topics.shared(topics.presence("+"))]
@@ -46,10 +54,10 @@ class Taken:
 
 
 @asynccontextmanager
-async def gateway(node: MqttNode) -> AsyncIterator[tuple[Session, Taken]]:
+async def gateway(node: MqttNode, login: str = GATEWAY) -> AsyncIterator[tuple[Session, Taken]]:
     taken = Taken()
     socket = node.directory / node.settings.socket_name
-    session = await open_session(Login(socket, GATEWAY, node.passwords[GATEWAY]), taken.deliver)
+    session = await open_session(Login(socket, login, node.passwords[login]), taken.deliver)
     taken.session = session
     try:
         await session.start(FILTERS)
@@ -105,3 +113,34 @@ async def test_a_session_that_reads_nothing_on_purpose_is_not_silent(
         with pytest.raises(SessionLost):
             async with asyncio.timeout(10):
                 await session.until_lost()
+
+
+async def test_a_gateway_that_leaves_gives_its_share_to_the_others(node: MqttNode) -> None:
+    other_login = "@gateway-2"
+    node.passwords[other_login] = "word of the other"
+    relays = [RELAY, OTHER_RELAY]
+    node.write(access=acl.render(gateways=[GATEWAY, other_login], relays=relays))
+    node.server.hup()
+    async with connected(node.tls, node.as_login(DEVICE_A)) as device:
+        await until_let_in(node, other_login)
+        async with gateway(node) as (session, taken), gateway(node, other_login) as (_, others):
+            for _ in range(10):
+                await device.publish(topics.presence(DEVICE_A), b"{}")
+            await others.until(5)
+            await session.stop(FILTERS)
+            before = len(taken.packets)
+            for _ in range(10):
+                await device.publish(topics.presence(DEVICE_A), b"{}")
+            await others.until(20 - before)
+            assert len(taken.packets) == before == 5
+
+
+async def until_let_in(node: MqttNode, login: str) -> None:
+    """The server reads its files again in its own time."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                async with connected(node.unix, node.as_login(login)):
+                    return
+            except MqttRefused:
+                await asyncio.sleep(0.05)

@@ -8,13 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from gateway.mqtt_server import passwords
+from gateway.mqtt_server import acl, passwords
 from gateway.mqtt_server.connection import MqttRefused, connected
 from gateway.mqtt_server.login_file import LoginFile, LoginFileSettings, LoginRows
 from gateway.mqtt_server.pacing import PAUSE_S
 from tests.conftest import MosquittoFactory
-from tests.integration.mqtt_node import DEVICE_A, DEVICE_B, LOGINS, MqttNode, make_node
+from tests.integration.mqtt_node import (
+    DEVICE_A,
+    DEVICE_B,
+    GATEWAY,
+    LOGINS,
+    OTHER_RELAY,
+    RELAY,
+    MqttNode,
+    make_node,
+)
 from tests.mosquitto import chosen_way
+
+ACCESS = acl.render(gateways=[GATEWAY], relays=[RELAY, OTHER_RELAY])
 
 
 @dataclass
@@ -26,7 +37,10 @@ class Table:
     reached: list[int] = field(default_factory=list)
 
     async def load(self) -> LoginRows:
-        return LoginRows(self.version, list(self.hashes.items()))
+        return LoginRows(self.version, list(self.hashes.items()), ACCESS)
+
+    async def written(self) -> int:
+        return self.reached[-1] if self.reached else 0
 
     async def report(self, version: int) -> None:
         self.reached.append(version)
@@ -52,6 +66,8 @@ def started(mosquitto: MosquittoFactory) -> tuple[MqttNode, Table]:
 def login_file(node: MqttNode, table: Table) -> LoginFile:
     settings = LoginFileSettings(
         path=node.directory / node.settings.password_name,
+        access_path=node.directory / node.settings.acl_name,
+        lock_path=node.directory / "writer.lock",
         pid_file=node.directory / node.settings.pid_name,
         listener=node.unix,
         owner=(os.geteuid(), os.getegid()),
@@ -60,6 +76,7 @@ def login_file(node: MqttNode, table: Table) -> LoginFile:
         settings,
         load=table.load,
         reached=table.report,
+        watch=table.written,
         connections=lambda: 0,
         clock=asyncio.get_running_loop().time,
     )
@@ -133,7 +150,12 @@ async def test_the_first_file_lets_a_server_start(mosquitto: MosquittoFactory) -
     node.server.stop()
     path = node.directory / node.settings.password_name
     path.unlink()
-    assert await login_file(node, table).write_first() == table.version
+    writer, other = login_file(node, table), login_file(node, table)
+    await writer.write_first()
+    written = path.read_bytes()
+    await other.write_first()  # one of a node writes
+    assert (writer.writing, other.writing) == (True, False)
+    assert path.read_bytes() == written
     await asyncio.to_thread(node.server.start)
     async with connected(node.tls, node.as_login(DEVICE_B)) as device:
         await device.ping()

@@ -8,7 +8,7 @@ import aiomqtt
 import pytest
 
 from broker.relay.clock import Clock
-from broker.relay.control import Control, MqttServer
+from broker.relay.control import Control, MqttServers
 from broker.relay.happenings import Happenings
 from broker.relay.lease import LeaseWatch
 from broker.relay.limits import Limits
@@ -26,8 +26,9 @@ def control(node: MqttNode, folder: Path) -> Control:
     sessions = Sessions(clock=clock, lease=lease, happenings=Happenings(clock), limits=Limits())
     password = folder / "password"
     password.write_text(node.passwords[RELAY])
-    server = MqttServer("127.0.0.1", node.server.port, node.keys.ca_certificate, password)
-    return Control(server, relay="relay-1", epoch=EPOCH, sessions=sessions, lease=lease)
+    addresses = (("127.0.0.1", node.server.port),)
+    servers = MqttServers(addresses, node.keys.ca_certificate, password)
+    return Control(servers, relay="relay-1", epoch=EPOCH, sessions=sessions, lease=lease)
 
 
 def end_in(turns: int, running: asyncio.Task[None], told: asyncio.Event) -> None:

@@ -4,22 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 
 from gateway.clock import Clock
 from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.relay_desk import LEASE_BYTES_MAX, fitted, merged, relay_of
 from gateway.ingest.session import Login
 from gateway.mqtt_server.connection import Connection, connected
-from gateway.storage.migrate import migrate
+from gateway.storage.address import Address
 from gateway.storage.schema import relay, revocation
 from gateway.storage.store import Store
 from gateway.storage.transaction import AnyRow, Signal, Transaction
 from gateway.telemetry import Telemetry
 from tests.conftest import MosquittoFactory
+from tests.databases import store_of
+from tests.full_disk import no_room, room
 from tests.integration.mqtt_node import (
     DEVICE_A,
     GATEWAY,
@@ -72,13 +73,11 @@ async def until(fact: Callable[[], object], within_s: float = 20.0) -> None:
 
 
 @pytest.fixture
-async def desk(mosquitto: MosquittoFactory, tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(mosquitto: MosquittoFactory, database: Address) -> AsyncIterator[Desk]:
     mqtt = make_node(mosquitto)
     mqtt.server.start()
-    path = tmp_path / "fleetgate.db"
-    await asyncio.to_thread(migrate, path)
     clock = Clock()
-    store = Store(path, clock.wall_ms)
+    store = store_of(database, clock.wall_ms)
     telemetry = Telemetry(clock.wall_ms())
     await store.write(one_relay)
     socket = mqtt.directory / mqtt.settings.socket_name
@@ -88,8 +87,9 @@ async def desk(mosquitto: MosquittoFactory, tmp_path: Path) -> AsyncIterator[Des
         "group",
         Login(socket, GATEWAY, mqtt.passwords[GATEWAY]),
         mqtt.probe_settings(),
+        mqtt.directory / "proof.lock",
     )
-    node = Node(settings, store, clock, telemetry, 0, None, lambda: None)
+    node = Node(settings, store, clock, telemetry, 0, lambda: None)
     loop = asyncio.get_running_loop()
 
     def hint() -> None:
@@ -168,6 +168,7 @@ async def test_a_revocation_goes_out_at_once_and_until_it_is_applied(desk: Desk)
 
         def revoke(tx: Transaction) -> None:
             values = {"relay_id": "relay-1", "number": 1, "session_id": SESSION}
+            tx.lock_relay("relay-1")
             tx.run(insert(revocation), {**values, "reason": "closed", "at": tx.now_ms})
             tx.run(update(relay).values(newest=1))
             tx.signals.add(Signal.RELAY)
@@ -255,15 +256,8 @@ async def test_a_relay_reads_nothing_of_devices(desk: Desk) -> None:
 
 async def test_what_a_full_disk_refused_is_stored_when_there_is_room(desk: Desk) -> None:
     """Meanwhile newer states are joined with those that wait, and no lease is forgotten."""
-
-    def no_room(tx: Transaction) -> None:
-        tx.scalar(text(f"PRAGMA max_page_count = {tx.scalar(text('PRAGMA page_count'))}"))
-
-    def room(tx: Transaction) -> None:
-        tx.scalar(text("PRAGMA max_page_count = 1073741823"))
-
     async with as_relay(desk) as connection:
-        await desk.store.write(no_room)
+        await desk.store.write(lambda tx: no_room(tx, "revocation"))
         # Sessions that nobody knows are revoked, which takes pages that the file has not.
         unknown = tuple(Usage(f"{n:032x}", 1, 1, 0, 0, 0, False) for n in range(200))
         await connection.publish(EVENTS, encode(state(usage=unknown)))

@@ -12,7 +12,8 @@ import pytest
 
 from gateway.command import installation, ports, up
 from gateway.command.data_directory import Lock
-from gateway.command.installation import Installation, UpOptions
+from gateway.command.installation import Installation
+from gateway.command.up_options import UpOptions
 
 
 @pytest.fixture

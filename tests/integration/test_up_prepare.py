@@ -25,7 +25,8 @@ from gateway.command.data_directory import (
     read_mqtt_logins,
 )
 from gateway.command.gateway import node_settings
-from gateway.command.installation import Installation, SetUpError, UpOptions, prepare
+from gateway.command.installation import Installation, prepare
+from gateway.command.up_options import SetUpError, UpOptions
 from gateway.join.ca import KeyFileError, KeyFiles
 from gateway.join.ticket_keys import prepare_ticket_keys, read_ticket_keys
 from gateway.mqtt_server.connection import TlsListener
@@ -88,7 +89,7 @@ def test_the_relay_is_told_what_it_needs_and_nothing_that_makes_tickets(tmp_path
         *("id", "host", "port", "domain", "gateway_url", "public_port", "behind_proxy"),
         *("link_certificate_file", "link_key_file"),
         *("visitors_certificate_file", "visitors_key_file", "ticket_keys_file"),
-        *("mqtt_host", "mqtt_port", "mqtt_ca_file", "mqtt_password_file"),
+        *("mqtt_host", "mqtt_port", "mqtt_servers", "mqtt_ca_file", "mqtt_password_file"),
         *("opens_per_s", "log_format", "log_level"),
     }
     configuration = made.configuration

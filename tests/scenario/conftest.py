@@ -4,14 +4,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.scenario.engines import ENGINES
 from tests.scenario.http_api import Api
 from tests.scenario.installation import Installation, installed
 from tests.scenario.tunnel_pages import Pair, insist_nothing_failed, paired
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("installation")) as found:
+def engine(request: pytest.FixtureRequest) -> str:
+    """Of this run; a module that is parametrised with it is played on several."""
+    return str(getattr(request, "param", ENGINES[0]))
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("installation"), engine=engine) as found:
         yield found
 
 

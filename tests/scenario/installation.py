@@ -17,7 +17,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests.integration.supervised import lives
+from tests.scenario.engines import ENGINES, database_on
 from tests.scenario.http_api import Api
 
 ROOT = Path(__file__).parents[2]
@@ -69,10 +72,21 @@ def marked(mark: str) -> dict[int, str]:
 
 @dataclass
 class Installation:
-    """One data directory and the `fleetgate up` that runs on it."""
+    """One data directory and the `fleetgate up` that runs on it.
+
+    `database` is an address of PostgreSQL; without one it is SQLite. A further machine of an
+    installation has a `node` name of its own, the same database, `keys` of the first, and an
+    address of its own on loopback.
+    """
 
     folder: Path
     options: tuple[str, ...] = ()
+    database: str = ""
+    gateways: int = 1
+    node: str = ""
+    keys: Path | None = None
+    host: str = "127.0.0.1"
+    mqtt_port: int = 0
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     moved_s: float = 0.0
     process: subprocess.Popen[bytes] | None = None
@@ -114,9 +128,13 @@ class Installation:
     def launch(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_clock()
+        # One that was killed has left it behind.
+        self.ready_file.unlink(missing_ok=True)
         words = ["up", "--data", str(self.data), "--ready-file", str(self.ready_file)]
-        for name in ("--http", "--mqtt", "--devices", "--relay"):
-            words += [name, "127.0.0.1:0"]
+        words += ["--mqtt", f"{self.host}:{self.mqtt_port}"]
+        for name in ("--http", "--devices", "--relay"):
+            words += [name, f"{self.host}:0"]
+        words += self._shared_words()
         with (self.folder / "up.log").open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway.command.app", *words, *self.options],
@@ -128,6 +146,16 @@ class Installation:
                 start_new_session=True,
                 preexec_fn=end_with_the_tests,
             )
+
+    def _shared_words(self) -> list[str]:
+        """What makes it one of several."""
+        given = {
+            "--database": self.database,
+            "--gateways": str(self.gateways) if self.gateways > 1 else "",
+            "--node": self.node,
+            "--keys": str(self.keys or ""),
+        }
+        return [word for name, value in given.items() if value for word in (name, value)]
 
     def facts(self) -> dict[str, Any]:
         """The ready file."""
@@ -142,6 +170,12 @@ class Installation:
         facts = self.facts()
         return Api(facts["http_url"], facts["admin_token"])
 
+    @property
+    def apis(self) -> list[Api]:
+        """One for each of its gateways."""
+        facts = self.facts()
+        return [Api(one["http_url"], facts["admin_token"]) for one in facts["gateways"]]
+
     def keep_facts(self, facts: dict[str, Any]) -> None:
         """For tests that run the servers of a stopped `up` themselves."""
         self.ready_file.write_text(json.dumps(facts))
@@ -153,7 +187,7 @@ class Installation:
         assert self.process.wait(STOP_S_MAX) == 0, self.log
 
     def kill_child(self, name: str) -> int:
-        """`kill -9` of the gateway or the MQTT server; the pid that died."""
+        """`kill -9` of a gateway, the MQTT server or the relay; the pid that died."""
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -167,7 +201,7 @@ class Installation:
     def back(self, name: str, former: int, *, within_s: float = 30.0) -> None:
         """Waits until `up` has started the child again and everything is ready."""
         until(lambda: self.pid(name) != former, f"{name} is started again", within_s=within_s)
-        until(lambda: self.api.ready(), "ready again", within_s=within_s)
+        until(lambda: all(api.ready() for api in self.apis), "ready again", within_s=within_s)
 
     def move_clock(self, by_s: float) -> None:
         """All server processes live that much later from now on, once this returns."""
@@ -201,6 +235,9 @@ class Installation:
 
     def rows(self, statement: str) -> list[Any]:
         """What the database holds, read beside the gateway: facts that the API does not tell."""
+        if self.database:
+            with psycopg.connect(self.database) as connection:
+                return connection.execute(statement.encode()).fetchall()
         database = sqlite3.connect(f"file:{self.data}/fleetgate.db?mode=ro", uri=True)
         try:
             return database.execute(statement).fetchall()
@@ -222,10 +259,13 @@ class Installation:
 
 
 @contextmanager
-def installed(folder: Path, *options: str) -> Iterator[Installation]:
-    """A started installation that is gone afterwards."""
-    installation = Installation(folder, options)
-    try:
-        yield installation.start()
-    finally:
-        installation.end()
+def installed(
+    folder: Path, *options: str, engine: str | None = None, **more: Any
+) -> Iterator[Installation]:
+    """A started installation that is gone afterwards; by default on the engine of this run."""
+    with database_on(engine or ENGINES[0]) as database:
+        installation = Installation(folder, options, database=database, **more)
+        try:
+            yield installation.start()
+        finally:
+            installation.end()

@@ -12,11 +12,13 @@ import pytest
 
 from tests.conftest import SummaryRow
 from tests.scenario.by_hand import ByHand
+from tests.scenario.engines import ENGINES, database_on
 from tests.scenario.fleet import Fleet, until_online
 from tests.scenario.history_checker import Journal, check, stored_samples
 from tests.scenario.http_api import Api
 from tests.scenario.installation import Installation, until
 
+pytestmark = pytest.mark.parametrize("engine", ENGINES, indirect=True)
 DEVICES = 20
 FLEETS = 4
 STAGGER_S = 0.5  # so that the fleets do not send in step
@@ -41,9 +43,10 @@ class Watched:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[Watched]:
+def watched(folder: Path, engine: str) -> Iterator[Watched]:
     with ExitStack() as stack:
-        installation = Installation(folder)
+        database = stack.enter_context(database_on(engine))
+        installation = Installation(folder, database=database)
         stack.callback(installation.end)
         installation.start()
         # The ready file goes with `up`; its addresses stay the same.
@@ -87,9 +90,9 @@ def settled(watched: Watched) -> tuple[Journal, int]:
     return journal, now_ms
 
 
-def away(folder: Path, absence: Callable[[Watched], None], *, away_s: float) -> str:
+def away(folder: Path, engine: str, absence: Callable[[Watched], None], *, away_s: float) -> str:
     """Judges an absence: presence stood still, the backlog is stored once with right times."""
-    with watched(folder) as scene:
+    with watched(folder, engine) as scene:
         online = [("online", "never")] * DEVICES
         assert presence_changes(scene.installation) == online
         absence(scene)
@@ -98,6 +101,10 @@ def away(folder: Path, absence: Callable[[Watched], None], *, away_s: float) -> 
         journal, now_ms = settled(scene)
         assert presence_changes(scene.installation) == online
         until_online(scene.api, DEVICES, within_s=5)
+        # What is stored afterwards was made by nobody any more.
+        for fleet in scene.fleets:
+            fleet.stop()
+        journal.read([fleet.journal for fleet in scene.fleets])
         serials = [serial for fleet in scene.fleets for serial in fleet.serials]
         answers = {serial: scene.api.heartbeats(serial) for serial in serials}
         # Agents went on sampling meanwhile; every one of these samples is here.
@@ -132,29 +139,31 @@ def stood_still(scene: Watched) -> None:
 
 
 @pytest.mark.timeout(150)
-def test_a_gateway_that_was_down_makes_nobody_late(tmp_path: Path, summary_row: SummaryRow) -> None:
-    text = away(tmp_path, killed_for(DOWN_LATE_S), away_s=DOWN_LATE_S)
-    summary_row("gateway down", f"{DOWN_LATE_S:.0f} s", text)
+def test_a_gateway_that_was_down_makes_nobody_late(
+    tmp_path: Path, engine: str, summary_row: SummaryRow
+) -> None:
+    text = away(tmp_path, engine, killed_for(DOWN_LATE_S), away_s=DOWN_LATE_S)
+    summary_row(f"gateway down, {engine}", f"{DOWN_LATE_S:.0f} s", text)
 
 
 @pytest.mark.timeout(120)
-def test_a_gateway_that_stood_still_misdates_nothing(tmp_path: Path) -> None:
-    away(tmp_path, stood_still, away_s=STOOD_STILL_S)
+def test_a_gateway_that_stood_still_misdates_nothing(tmp_path: Path, engine: str) -> None:
+    away(tmp_path, engine, stood_still, away_s=STOOD_STILL_S)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_gateway_that_was_down_for_long_makes_nobody_offline(
-    tmp_path: Path, summary_row: SummaryRow
+    tmp_path: Path, engine: str, summary_row: SummaryRow
 ) -> None:
-    text = away(tmp_path, killed_for(DOWN_OFFLINE_S), away_s=DOWN_OFFLINE_S)
-    summary_row("gateway down", f"{DOWN_OFFLINE_S:.0f} s", text)
+    text = away(tmp_path, engine, killed_for(DOWN_OFFLINE_S), away_s=DOWN_OFFLINE_S)
+    summary_row(f"gateway down, {engine}", f"{DOWN_OFFLINE_S:.0f} s", text)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_server_that_was_down_whole_makes_nobody_offline(
-    tmp_path: Path, summary_row: SummaryRow
+    tmp_path: Path, engine: str, summary_row: SummaryRow
 ) -> None:
     """The MQTT server is away too, so agents have to come back first, each in its own time."""
 
@@ -164,5 +173,5 @@ def test_a_server_that_was_down_whole_makes_nobody_offline(
         time.sleep(2 * DOWN_OFFLINE_S)  # the absence itself
         scene.by_hand.start()
 
-    text = away(tmp_path, absence, away_s=2 * DOWN_OFFLINE_S)
-    summary_row("whole server down", f"{2 * DOWN_OFFLINE_S:.0f} s", text)
+    text = away(tmp_path, engine, absence, away_s=2 * DOWN_OFFLINE_S)
+    summary_row(f"whole server down, {engine}", f"{2 * DOWN_OFFLINE_S:.0f} s", text)

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from gateway.mqtt_server.connection import MqttRefused
+from tests.scenario.engines import ENGINES
 from tests.scenario.handmade import Handmade, Joined
 from tests.scenario.http_api import Api
 from tests.scenario.installation import DAY_S, Installation, installed
 from wire.join import JoinString, decode_join_string, encode_join_string
 
+pytestmark = pytest.mark.parametrize("engine", ENGINES, indirect=True, scope="module")
 _serials = iter(range(1_600_000_001, 1_600_100_000))
 
 
@@ -164,8 +166,8 @@ def test_a_code_spends_only_as_many_credits_as_it_says(
     assert api.credits(company)["credits"] == 10  # the first heartbeat takes it
 
 
-def test_a_code_is_over_after_seven_days(tmp_path: Path) -> None:
-    with installed(tmp_path) as installation:
+def test_a_code_is_over_after_seven_days(tmp_path: Path, engine: str) -> None:
+    with installed(tmp_path, engine=engine) as installation:
         api = installation.api
         join = api.join_code(api.company("Late"), 3, credits=0)
         unknown = made(installation).ask_to_join(recoded(join, "A" * 22))

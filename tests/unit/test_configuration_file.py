@@ -52,7 +52,12 @@ REFUSED = [
     ("[http]\npublic_url = 'fleet.example.org'", "must begin with"),
     ("[devices]\npublic_hosts = ['a', 'b', 'c', 'd']", "more than 3 hosts"),
     ("[devices]\npublic_hosts = [1]", "a list of texts"),
-    ("[mqtt]\nlogin = '0123456789'", "must begin with @gateway-"),
+    ("[mqtt]\nlogin = '0123456789'", "must be @gateway- and then"),
+    ("[mqtt]\nnode = 'west'", "mqtt.node must be node-"),
+    ("[mqtt]\ngateways = ['@gateway-1', '@gateway-1-2']", "several gateways need PostgreSQL"),
+    ("[mqtt]\ngateways = ['@gateway-2']", "must name @gateway-1 and each gateway once"),
+    ("[relay]\nmqtt_servers = ['node-2.example.org']", "write HOST:PORT"),
+    ("[relay]\nmqtt_servers = ['::1:8883']", "write HOST:PORT"),
     ("[mqtt]\nsocket_name = 'a/b'", "plain file name"),
     ("[relay]\nid = 'r1'", "relay.id must be relay-"),
     ("[relay]\nid = 'relay-a b'", "relay.id must be relay-"),
@@ -68,6 +73,8 @@ REFUSED = [
     ("[relay]\nhost = '0.0.0.0'\nbehind_proxy = true", "relay.domain localhost leads every"),
     ("[log]\nformat = 'xml'", "log.format must be one of"),
     ("[database]\nurl = 'postgresql://u:secret@h/d'", "database.password_file"),
+    ("[database]\nurl = 'mysql://u@h/d'", "must be postgresql://"),
+    ("[database]\nurl = 'postgresql://u@h'", "names no database"),
     ("[http", "not TOML"),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.command import up as up_module
 from gateway.command.app import main
-from gateway.command.installation import UpOptions
+from gateway.command.up_options import UpOptions
 
 ROOT = Path(__file__).parents[2]
 CODES = [

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.storage.migrations.append_only import append_only
+
 revision: str = "0001"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = None
@@ -542,13 +544,11 @@ def upgrade() -> None:
             batch_op.f("ix_transfer_device_id_seq"), ["device_id", "seq"], unique=False
         )
 
-    for event in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER transfer_no_{event.lower()} BEFORE {event} ON transfer BEGIN "
-            "SELECT RAISE(ABORT, 'a transfer is never changed: reverse it'); END"
-        )
+    append_only(op, "transfer", "a transfer is never changed: reverse it")
     op.execute(
         "INSERT INTO account (id, name, kind, free, redeemed) VALUES "
-        "(1, 'issuer', 'issuer', 0, 0), (2, 'consumed', 'consumed', 0, 0), "
-        "(3, 'forfeited', 'forfeited', 0, 0), (4, 'expired', 'expired', 0, 0)"
+        "(1, 'issuer', 'issuer', FALSE, FALSE), (2, 'consumed', 'consumed', FALSE, FALSE), "
+        "(3, 'forfeited', 'forfeited', FALSE, FALSE), (4, 'expired', 'expired', FALSE, FALSE)"
     )
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("SELECT setval(pg_get_serial_sequence('account', 'id'), 4)")

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.storage.migrations.append_only import append_only
+
 revision: str = "0002"
 down_revision: str | None = "0001"
 branch_labels: Sequence[str] | None = None
@@ -197,8 +199,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("session_id", "epoch", name=op.f("pk_session_usage")),
     )
 
-    for event in ("UPDATE", "DELETE"):
-        op.execute(
-            f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit BEGIN "
-            "SELECT RAISE(ABORT, 'the audit is never changed'); END"
-        )
+    append_only(op, "audit", "the audit is never changed")

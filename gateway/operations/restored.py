@@ -1,0 +1,72 @@
+"""What a restored backup must not bring back: everything that is good only once, or for a while."""
+
+from sqlalchemy import delete, func, select, update
+
+from gateway.operations.audit import record
+from gateway.operations.session_ends import end_session
+from gateway.storage.schema import (
+    device,
+    device_live,
+    join_code,
+    outbox,
+    relay,
+    session,
+    sign_in,
+)
+from gateway.storage.transaction import Transaction
+from wire.endings import Ended
+
+ACTOR = "restore"
+VERB = "installation.restored"
+
+
+def void(tx: Transaction, made_at: str) -> dict[str, int]:
+    """Ends what the backup, made then, holds and may have been used since; how much of each.
+
+    Sign-ins and unused join codes are gone. Commands without an answer are unknown, and are not
+    sent. Sessions are over. Each device is asked for all its values, since it may have told them
+    to the database that is lost. Passwords, API tokens and answers kept for repeated requests stay.
+    """
+    tx.lock_devices(select(device.c.id))
+    tx.lock_relays(select(relay.c.id))
+    counts = {
+        "join_codes": tx.run(delete(join_code).where(join_code.c.uses_left > 0)),
+        "sign_ins": tx.run(delete(sign_in)),
+        "commands": _unknown(tx),
+        "sessions": _end_sessions(tx),
+    }
+    tx.run(update(device_live).values(need_full=True))
+    record(
+        tx,
+        VERB,
+        actor=ACTOR,
+        owner_id=None,
+        company_id=None,
+        device_id=None,
+        serial=None,
+        subject="",
+        detail={"backup_made_at": made_at, **counts},
+    )
+    return counts
+
+
+def _unknown(tx: Transaction) -> int:
+    """They may have reached their devices or not."""
+    return tx.run(
+        update(outbox)
+        .where(outbox.c.answered_at.is_(None))
+        .values(
+            sent_at=func.coalesce(outbox.c.sent_at, tx.now_ms),
+            answered_at=tx.now_ms,
+            outcome="unknown",
+        )
+    )
+
+
+def _end_sessions(tx: Transaction) -> int:
+    """Nobody will report what was counted after the backup, so they are settled at once."""
+    rows = tx.all(select(session).where(session.c.ended_at.is_(None)))
+    for row in rows:
+        end_session(tx, row, Ended.RESTORED, ACTOR)
+    tx.run(update(session).where(~session.c.settled).values(settled=True))
+    return len(rows)

@@ -1,0 +1,31 @@
+"""Which rule of the schema a refused row broke, told alike by both engines."""
+
+from functools import cache
+
+from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy.exc import IntegrityError
+
+from gateway.storage.schema import metadata
+
+
+def broke(error: IntegrityError, unique: str) -> bool:
+    """Whether the row would have been the second of its kind in this unique index or constraint.
+
+    On PostgreSQL a transaction can do nothing more after any such error.
+    """
+    told = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if told is not None:
+        return bool(told == unique)
+    return str(error.orig) == f"UNIQUE constraint failed: {_columns(unique)}"
+
+
+@cache
+def _columns(unique: str) -> str:
+    """What SQLite calls it by."""
+    for table in metadata.tables.values():
+        constraints = [one for one in table.constraints if isinstance(one, UniqueConstraint)]
+        kinds: list[Index | UniqueConstraint] = [*table.indexes, *constraints]
+        for one in kinds:
+            if one.name == unique:
+                return ", ".join(f"{table.name}.{column.name}" for column in one.columns)
+    raise AssertionError(unique)
