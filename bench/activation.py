@@ -80,6 +80,7 @@ async def _measure(database: Database) -> Figures:
                     for number in range(start, start + CALLERS)
                 )
             )
+        database.settle()
         commits, begin_s = store.commits, time.monotonic()
         cpu_s, server_s = time.process_time(), database.server_cpu_s()
         for start in range(0, DEVICES, CALLERS):

@@ -15,6 +15,7 @@ from bench.engines import Database, new_database
 from bench.heartbeats import Reports
 from gateway.clock import Clock
 from gateway.command.gateway import tune_collector
+from gateway.command.verify import verify
 from gateway.domain.instants import DAY_MS, HOUR_MS, SECOND_MS
 from gateway.ingest.batch import BATCH_WAIT_S, RECEIPT_EVERY, Terms
 from gateway.ingest.intake import Intake
@@ -65,6 +66,8 @@ async def _measure(database: Database, devices: int) -> Figures:
         database.settle()
         figures = await _Run(database, store, clock, fleet).figures(now_ms)
         assert await store.read(_extended) == devices
+        wrong = [text for check in verify(database.address) for text in check.findings]
+        assert not wrong, wrong
         return figures
     finally:
         store.close()

@@ -38,6 +38,7 @@ from gateway.storage.transaction import Signal, Transaction
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+JOBS_WAIT_S_MAX = 0.2  # for heartbeats, each time: where these are too many, jobs go on slowly
 THREADS = {Lane.PEOPLE: 4, Lane.INGEST: 2, Lane.JOBS: 1}
 REPEATS_MAX = 3
 REPEAT_S_MAX = 0.1
@@ -173,7 +174,16 @@ class PostgresStore(Store):
                 if self._closing:
                     return None
                 self._wakes[lane].wait()
-            return queue.popleft()
+            if lane is Lane.JOBS:
+                # Both may change the same accounts, and heartbeats must not wait for jobs.
+                self._wakes[lane].wait_for(self._no_heartbeats_wait, JOBS_WAIT_S_MAX)
+            work = queue.popleft()
+            if self._no_heartbeats_wait():
+                self._wakes[Lane.JOBS].notify()
+            return work
+
+    def _no_heartbeats_wait(self) -> bool:
+        return self._closing or not self._lanes[Lane.INGEST]
 
     def _do(self, session: PostgresSession, work: Work) -> None:
         repeats = losses = 0
@@ -216,16 +226,15 @@ class PostgresStore(Store):
             tx = PostgresTransaction(
                 connection, self._adjust(at_ms), work.operation_id, tree=work.tree
             )
-            _, raw = session.open()
-            with raw.cursor() as tx.driver:
-                result = work.function(tx)
-                for signal in tx.signals:
-                    tx.driver.execute(
-                        "SELECT pg_notify(%s, %s)", (CHANNEL, f"{signal.value} {self._id}")
-                    )
-                if session.failed:
-                    # The server would answer the commit politely and keep nothing.
-                    raise ErrorSwallowed("a statement failed, and the function went on")
+            tx.driver = session.cursor()
+            result = work.function(tx)
+            for signal in tx.signals:
+                tx.driver.execute(
+                    "SELECT pg_notify(%s, %s)", (CHANNEL, f"{signal.value} {self._id}")
+                )
+            if session.failed:
+                # The server would answer the commit politely and keep nothing.
+                raise ErrorSwallowed("a statement failed, and the function went on")
         except BaseException as error:
             told = self._understood(session, error)
             if not session.broken:
@@ -319,10 +328,9 @@ class PostgresStore(Store):
     def _read_once(self, session: PostgresSession, function: Callable[[Transaction], T]) -> T:
         try:
             connection, at_ms = session.begin_reading()
-            _, raw = session.open()
             tx = PostgresTransaction(connection, self._adjust(at_ms), "", writing=False)
-            with raw.cursor() as tx.driver:
-                result = function(tx)
+            tx.driver = session.cursor()
+            result = function(tx)
             session.commit()
         except BaseException as error:
             told = self._understood(session, error)

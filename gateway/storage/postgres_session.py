@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, cast
 from zlib import crc32
 
@@ -18,7 +19,7 @@ from gateway.storage.postgres_arrays import (
     CHANGE_BALANCES,
     array,
     arrays,
-    book_statement,
+    book_one_statement,
     type_names,
     update_statement,
 )
@@ -49,13 +50,16 @@ _NAMED = 1 << 30
 _NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 # The instant after the lock: whoever waited for it must not work with an older one.
 _BEGIN = {
-    Tree.SHARED: f"SELECT pg_advisory_xact_lock_shared({LOCK_SPACE}, {_TREE_LOCK})",
-    Tree.ALONE: f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, {_TREE_LOCK})",
-    Tree.UNTOUCHED: "SELECT NULL",
+    tree: f"BEGIN; SELECT pg_current_xact_id()::text, {_NOW} {lock}"
+    for tree, lock in {
+        Tree.SHARED: f"FROM pg_advisory_xact_lock_shared({LOCK_SPACE}, {_TREE_LOCK})",
+        Tree.ALONE: f"FROM pg_advisory_xact_lock({LOCK_SPACE}, {_TREE_LOCK})",
+        Tree.UNTOUCHED: "",
+    }.items()
 }
 _LOCK_SERIALS = """
 SELECT l.device_id FROM device_live AS l JOIN device AS d ON d.id = l.device_id
-WHERE d.ended_at IS NULL AND d.serial = ANY(?::text[])
+WHERE d.ended_at IS NULL AND d.serial {}
 ORDER BY l.device_id FOR NO KEY UPDATE OF l
 """
 _ONE_OF_IDS = "d.id = ANY(?::bigint[])"
@@ -117,7 +121,12 @@ class PostgresTransaction(Transaction):
 
     def _lock_serials(self, serials: Sequence[str]) -> list[int]:
         self.locked.reach(Level.DEVICES)
-        ids = [row[0] for row in self.fetch(_LOCK_SERIALS, (array("text", serials),))]
+        if len(serials) == 1:
+            # Of its own: a statement with an array is planned anew each time.
+            found = self.fetch(_LOCK_SERIALS.format("= ?"), serials)
+        else:
+            found = self.fetch(_LOCK_SERIALS.format("= ANY(?::text[])"), (array("text", serials),))
+        ids = [row[0] for row in found]
         self.locked.devices.update(ids)
         return ids
 
@@ -173,14 +182,14 @@ class PostgresTransaction(Transaction):
         columns: Sequence[str],
         transfers: Sequence[Sequence[Any]],
     ) -> int:
-        accounts, days = zip(*changes, strict=True) if changes else ((), ())
-        balances = [array("bigint", accounts), array("bigint", days)]
-        if len(transfers) == 1:
+        if len(transfers) == 1 and changes:
             # As most are: all in one exchange with the server.
-            ((changed,),) = self.fetch(book_statement(tuple(columns)), [*balances, *transfers[0]])
+            statement = book_one_statement(tuple(columns), len(changes))
+            ((changed,),) = self.fetch(statement, [*chain.from_iterable(changes), *transfers[0]])
             return int(changed)
         self.add_rows("transfer", columns, transfers)
-        return self.change(CHANGE_BALANCES, balances)
+        accounts, days = zip(*changes, strict=True) if changes else ((), ())
+        return self.change(CHANGE_BALANCES, [array("bigint", accounts), array("bigint", days)])
 
     def fetch_devices(self, statement: str, serials: Sequence[str]) -> Sequence[Plain]:
         ids = self._lock_serials(serials)
@@ -237,6 +246,7 @@ class PostgresSession:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        self._cursor: psycopg.Cursor[Plain] | None = None
 
     def open(self) -> "tuple[Connection, psycopg.Connection[Any]]":
         """The connection, made now if there is none. Raises the driver's error."""
@@ -245,8 +255,16 @@ class PostgresSession:
         raw = self._connection.connection.driver_connection
         return self._connection, cast("psycopg.Connection[Any]", raw)
 
+    def cursor(self) -> "psycopg.Cursor[Plain]":
+        """The connection's one cursor: to make another costs as much as a statement."""
+        if self._cursor is None:
+            _, raw = self.open()
+            self._cursor = raw.cursor()
+        return self._cursor
+
     def drop(self) -> None:
         """Forgets the connection, which may be broken."""
+        self._cursor = None
         if self._connection is not None:
             self._connection.invalidate()
             self._connection.close()
@@ -254,24 +272,24 @@ class PostgresSession:
 
     def begin(self, tree: Tree) -> tuple[Connection, str, int]:
         """Begins a writing transaction: connection, transaction id, and the database's instant."""
-        connection, raw = self.open()
-        cursor = raw.execute(
-            f"BEGIN; {_BEGIN[tree]}; SELECT pg_current_xact_id()::text, {_NOW}", prepare=False
-        )
-        while cursor.nextset():
-            pass
-        row = cursor.fetchone()
-        assert row is not None
-        return connection, row[0], row[1]
+        connection, _ = self.open()
+        number, at_ms = self._begun(_BEGIN[tree])
+        return connection, number, at_ms
 
     def begin_reading(self) -> tuple[Connection, int]:
         """Begins a transaction with one view of the database: connection and instant."""
-        connection, raw = self.open()
-        cursor = raw.execute(_BEGIN_READING, prepare=False)
+        connection, _ = self.open()
+        (at_ms,) = self._begun(_BEGIN_READING)
+        return connection, at_ms
+
+    def _begun(self, statements: str) -> Plain:
+        """What the second of two statements answers, the first being `BEGIN`."""
+        cursor = self.cursor()
+        cursor.execute(statements, prepare=False)
         cursor.nextset()
         row = cursor.fetchone()
         assert row is not None
-        return connection, row[0]
+        return row
 
     def commit(self) -> None:
         """Ends the transaction. Raises the driver's error."""

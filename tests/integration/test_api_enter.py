@@ -228,23 +228,23 @@ async def test_another_persons_session_is_not_there(server: ApiServer) -> None:
 
 
 def end(tx: Transaction) -> None:
-    tx.run(update(session).values(ended_at=tx.now_ms, ended_because="closed"))
+    tx.connection.execute(update(session).values(ended_at=tx.now_ms, ended_because="closed"))
 
 
 def unpay(tx: Transaction) -> None:
-    tx.run(update(device).values(state="unpaid"))
+    tx.connection.execute(update(device).values(state="unpaid"))
 
 
 def silence(tx: Transaction) -> None:
-    tx.run(update(relay).values(seen_at=tx.now_ms - 60_000))
+    tx.connection.execute(update(relay).values(seen_at=tx.now_ms - 60_000))
 
 
 def outlive(tx: Transaction) -> None:
-    tx.run(update(session).values(expires_at=tx.now_ms))
+    tx.connection.execute(update(session).values(expires_at=tx.now_ms))
 
 
 def make_it_a_shell(tx: Transaction) -> None:
-    tx.run(update(session).values(protocol="ssh"))
+    tx.connection.execute(update(session).values(protocol="ssh"))
 
 
 def take_the_right(tx: Transaction) -> None:

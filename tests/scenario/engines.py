@@ -1,12 +1,14 @@
 """On which database engine scenarios are played.
 
-`FLEETGATE_TEST_ENGINE` plays all of them on that one. Without it those that concern the engine most
-are played on both, and all others on SQLite.
+`FLEETGATE_TEST_ENGINE` plays all of them on that one. Without it the races are played on both,
+others that concern the engine on the second one by `make test-long`, and all the rest on SQLite.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+
+import pytest
 
 from tests.postgres import PostgresCluster
 
@@ -23,6 +25,11 @@ def engines() -> tuple[str, ...]:
 
 
 ENGINES = engines()
+# For what takes long: the second engine's turn is one of the long proofs.
+ENGINES_AT_LENGTH = (
+    ENGINES[0],
+    *(pytest.param(engine, marks=pytest.mark.long) for engine in ENGINES[1:]),
+)
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def lived(stack: ExitStack, first: Installation, out: Path) -> tuple[str, str]:
 
 # A device that is refused asks after some 15 s, and comes again some 15 s later.
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_what_is_restored_goes_on(
     tmp_path: Path, engine: str, request: pytest.FixtureRequest, summary_row: SummaryRow
 ) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from tests.conftest import SummaryRow
 from tests.scenario.by_hand import ByHand
-from tests.scenario.engines import ENGINES, database_on
+from tests.scenario.engines import ENGINES_AT_LENGTH, database_on
 from tests.scenario.fleet import Fleet, until_online
 from tests.scenario.history_checker import Journal, check, stored_samples
 from tests.scenario.http_api import Api
 from tests.scenario.installation import Installation, until
 
-pytestmark = pytest.mark.parametrize("engine", ENGINES, indirect=True)
+pytestmark = pytest.mark.parametrize("engine", ENGINES_AT_LENGTH, indirect=True)
 DEVICES = 20
 FLEETS = 4
 STAGGER_S = 0.5  # so that the fleets do not send in step

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from gateway.mqtt_server.connection import MqttRefused
-from tests.scenario.engines import ENGINES
+from tests.scenario.engines import ENGINES_AT_LENGTH
 from tests.scenario.handmade import Handmade, Joined
 from tests.scenario.http_api import Api
 from tests.scenario.installation import DAY_S, Installation, installed
 from wire.join import JoinString, decode_join_string, encode_join_string
 
-pytestmark = pytest.mark.parametrize("engine", ENGINES, indirect=True, scope="module")
+pytestmark = pytest.mark.parametrize("engine", ENGINES_AT_LENGTH, indirect=True, scope="module")
 _serials = iter(range(1_600_000_001, 1_600_100_000))
 
 

@@ -86,11 +86,18 @@ class Scene:
         """Whoever lost its node went to the other one and stayed; started again, all go back."""
         for fleet in self.fleets:
             fleet.stop()
+        journal, since_ms = Journal(), time.time_ns() // 1_000_000
         for fleet in self.fleets:
             fleet.start()
+
+        def all_heard() -> bool:
+            journal.read(self.journals)
+            heard = {one.serial for one in journal.receipted if journal.made[one] >= since_ms}
+            return len(heard) == self.size.devices
+
         until(
-            self.is_spread,
-            "devices are at both nodes",
+            lambda: all_heard() and self.is_spread(),
+            "all devices are heard again, at both nodes",
             within_s=self.size.online_s_max,
             look_s=0.5,
         )
@@ -251,6 +258,7 @@ async def nodes_under_strikes(folder: Path, size: Size) -> str:
     return f"{findings.summary()}; {transitions} transitions, none twice; KILL_SEED={seed}"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_two_nodes_lose_and_double_nothing(tmp_path: Path, summary_row: SummaryRow) -> None:
     text = await nodes_under_strikes(tmp_path, SMALL)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.scenario.engines import ENGINES
+from tests.scenario.engines import ENGINES_AT_LENGTH
 from tests.scenario.http_api import Api
 from tests.scenario.installation import Installation
 
-pytestmark = pytest.mark.parametrize("engine", ENGINES, indirect=True, scope="module")
+pytestmark = pytest.mark.parametrize("engine", ENGINES_AT_LENGTH, indirect=True, scope="module")
 LEVELS = ("Vendor", "Distributor", "Reseller", "Customer")
 _serials = iter(range(1_500_000_001, 1_500_100_000))
 

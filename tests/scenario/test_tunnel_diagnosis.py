@@ -124,7 +124,7 @@ def test_devices_and_a_target_that_are_away(installation: Installation, tmp_path
             insist_found(quiet, "agent", "link_lost", LITTLE_S, LITTLE_S)
 
         def silent_without_a_link() -> None:
-            assert late.diagnosis()["code"] == "open_sent"
+            until(lambda: late.diagnosis()["code"] == "open_sent", "it is sent", within_s=LITTLE_S)
             page = late.page(cookie=cookies[late.id])
             insist_page(page, 504, "agent", "open_unanswered", LINK_WAIT_S + LITTLE_S)
             insist_found(late, "agent", "open_unanswered", 30, 0.1)
