@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from gateway.jobs.housekeeping import get, put
-from gateway.storage.postgres import ErrorSwallowed, PostgresStore
-from gateway.storage.store import StoreUnsure
+from gateway.storage.postgres import THREADS, ErrorSwallowed, PostgresStore
+from gateway.storage.store import Lane, StoreUnsure
 from gateway.storage.transaction import Transaction
 from tests.commit_cutter import CommitCutter, Cut
 from tests.contract.world import BEGIN_MS, World
@@ -231,3 +231,42 @@ async def test_who_was_overtaken_is_run_again(store: PostgresStore) -> None:
     assert await store.write(work) == 3 and len(set(runs)) == 1
     kept = [await store.read(partial(get, key=f"run {n}")) for n in (1, 2, 3)]
     assert kept == [None, None, "yes"]
+
+
+@pytest.mark.parametrize(("patience_s", "waiting"), [(60.0, 0), (0.0, 1)])
+def test_jobs_go_after_heartbeats_but_not_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch, patience_s: float, waiting: int
+) -> None:
+    """Where both charge the same company, a job would have its heartbeats wait in turn."""
+    monkeypatch.setattr("gateway.storage.postgres.JOBS_WAIT_S_MAX", patience_s)
+    store = PostgresStore(url, lambda _: BEGIN_MS)
+    go_on, job_ran = threading.Event(), threading.Event()
+    busy = threading.Barrier(THREADS[Lane.INGEST] + 1)
+
+    def slow_batch(_: Transaction) -> None:
+        busy.wait()
+        go_on.wait()
+
+    def job(_: Transaction) -> int:
+        left = store.waiting()
+        job_ran.set()
+        return left
+
+    async def story() -> int:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(THREADS[Lane.INGEST]):
+                tasks.create_task(store.write(slow_batch, lane=Lane.INGEST))
+            await asyncio.to_thread(busy.wait)
+            tasks.create_task(store.write(lambda _: None, lane=Lane.INGEST))
+            await asyncio.sleep(0)  # it is in the queue now
+            found = tasks.create_task(store.write(job, lane=Lane.JOBS))
+            await asyncio.sleep(0)
+            if not patience_s:
+                await asyncio.to_thread(job_ran.wait)
+            go_on.set()
+            return await found
+
+    try:
+        assert asyncio.run(story()) == waiting
+    finally:
+        store.close()

@@ -242,6 +242,7 @@ def cut_connections(url: str, seconds: float) -> int:
     return ended
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_connections_that_are_cut_charge_nobody_twice(
     tmp_path: Path, summary_row: SummaryRow
