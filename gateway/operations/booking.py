@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.domain.ledger import Draw, Kind, Sink, pool_name, prepaid_name, transfer_id
 from gateway.storage.locks import LockOrderBroken
 from gateway.storage.schema import account
-from gateway.storage.transaction import Transaction
+from gateway.storage.transaction import OneRow, Transaction
 
 # Made by the first migration, so that no transaction has to look for them.
 SINK_IDS: dict[Sink, int] = {Sink.ISSUER: 1, Sink.CONSUMED: 2, Sink.FORFEITED: 3, Sink.EXPIRED: 4}
@@ -40,12 +40,10 @@ class Journal:
             if id_ not in _SINK_ACCOUNTS:
                 self._changes[id_] = self._changes.get(id_, 0) + change
 
-    def write(self) -> None:
-        """Writes what was noted. Raises `LedgerBroken`."""
+    def write(self, device: OneRow | None = None) -> None:
+        """Writes what was noted, and a device along with it. Raises `LedgerBroken`."""
         changes = [(id_, days) for id_, days in sorted(self._changes.items()) if days]
-        if not self._transfers:
-            return
-        if self._tx.book(changes, _TRANSFER, self._transfers) != len(changes):
+        if self._tx.book(changes, _TRANSFER, self._transfers, device) != len(changes):
             raise LedgerBroken("an account does not hold the days that are taken from it")
         self._transfers, self._changes = [], {}
 

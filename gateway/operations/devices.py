@@ -172,13 +172,11 @@ def find(call: Call, serial: str, right: Right) -> AnyRow:
 def locked_row(tx: Transaction, statement: CompiledSelect, serial: str) -> AnyRow | None:
     """What the statement finds of the newest tenure of the `wanted` serial, with its lock."""
     wanted = {"wanted": serial}
-    while True:
-        if tx.writing:
-            tx.lock_serials((serial,))
-        row = statement.first(tx, wanted)
+    while (row := statement.first(tx, wanted, locked=tx.writing)) is None:
         # While its lock was waited for, the serial may have begun a new tenure.
-        if row is None or not tx.writing or tx.holds_device(row.id):
-            return row
+        if not tx.writing or statement.first(tx, wanted) is None:
+            break
+    return row
 
 
 class Shown:

@@ -146,7 +146,9 @@ def _pay_now(call: Call, device_id: int) -> None:
 
 
 _NEWEST = CompiledSelect(
-    select(device).where(device.c.serial == bindparam("wanted"), device.c.ended_at.is_(None))
+    select(device)
+    .join(device_live, device_live.c.device_id == device.c.id)
+    .where(device.c.serial == bindparam("wanted"), device.c.ended_at.is_(None))
 )
 
 

@@ -16,7 +16,7 @@ from gateway.operations.standing import (
     held_among,
     mark_active,
     pay,
-    save,
+    save_booked,
 )
 from gateway.storage.transaction import AnyRow
 
@@ -78,13 +78,14 @@ def extend(call: Call, given: Pay) -> Device:
     )
     if isinstance(payment, Code):
         raise refused_payment(payment)
-    save(call.tx, held)
+    save_booked(call.treasury, held)
     return show_standing(call, row, held)
 
 
 def _held(call: Call, given: Pay) -> tuple[AnyRow, Held]:
     row = find(call, given.serial, Right.MANAGE_DEVICES)
     held = held_among(row)
+    call.treasury.gather()
     period = held.period
     if period is not None and call.tx.now_ms >= period.end_ms:
         # The job has not come by yet: what ended has ended.
@@ -106,5 +107,5 @@ def _start(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
     if isinstance(payment, Code):
         raise refused_payment(payment)
     mark_active(call.tx, held)
-    save(call.tx, held)
+    save_booked(call.treasury, held)
     return show_standing(call, row, held)

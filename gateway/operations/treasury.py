@@ -14,7 +14,7 @@ from gateway.domain.refusals import Code
 from gateway.operations.booking import Booking, Journal, prepaid_account
 from gateway.operations.prepaid import Paid, paid, paid_of_many
 from gateway.storage.schema import account, taken_from_above
-from gateway.storage.transaction import Plain, Transaction
+from gateway.storage.transaction import OneRow, Plain, Transaction
 
 
 class Link(NamedTuple):
@@ -92,10 +92,15 @@ class Treasury:
         """For many devices: what is paid is read for all, and written by `write`."""
         return cls(tx, {}, {}, {}, {}, journal=Journal(tx))
 
-    def write(self) -> None:
-        """Writes what was booked for many devices."""
+    def gather(self) -> None:
+        """From now on bookings are noted, and written by `write`: nobody looks at them before."""
+        if self.journal is None:
+            self.journal = Journal(self.tx)
+
+    def write(self, device: OneRow | None = None) -> None:
+        """Writes what was noted, and a device along with it."""
         if self.journal is not None:
-            self.journal.write()
+            self.journal.write(device)
 
     def prepare(
         self, companies: Iterable[int], devices: Iterable[int] = (), accounts: Iterable[int] = ()

@@ -32,11 +32,17 @@ class CompiledSelect:
             compiled = statement.compile(dialect=dialect)
             self._texts[name] = str(compiled), list(compiled.positiontup or ()), compiled.params
 
-    def first(self, tx: Transaction, wanted: dict[str, Any]) -> AnyRow | None:
-        """The first row, if there is one; `wanted` are the statement's parameters."""
+    def first(
+        self, tx: Transaction, wanted: dict[str, Any], *, locked: bool = False
+    ) -> AnyRow | None:
+        """The first row, if there is one; `wanted` are the statement's parameters.
+
+        `locked`: as `Transaction.fetch_locked`.
+        """
         text, order, constants = self._texts[tx.connection.dialect.name]
         values = constants | wanted
-        found = tx.fetch(text, [values[name] for name in order])
+        fetch = tx.fetch_locked if locked else tx.fetch
+        found = fetch(text, [values[name] for name in order])
         return self._named(found[0]) if found else None
 
     def _named(self, row: Plain) -> AnyRow:

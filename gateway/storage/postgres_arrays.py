@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, Text
 from sqlalchemy.types import TypeEngine
 
 from gateway.storage.columns import metadata
+from gateway.storage.statements import update_one
 
 Values = Sequence[Any]
 
@@ -84,8 +85,8 @@ CHANGE_BALANCES = _CHANGE_BALANCES.format("unnest(?::bigint[], ?::bigint[])")
 
 
 @lru_cache(maxsize=16)
-def book_one_statement(columns: tuple[str, ...], changes: int) -> str:
-    """Changes some balances and adds one transfer.
+def book_one_statement(columns: tuple[str, ...], changes: int, device: tuple[str, ...]) -> str:
+    """Changes some balances, adds one transfer, and changes a device if columns of it are given.
 
     Without arrays: a statement with an array is planned anew each time, which takes as long as all
     the rest of it.
@@ -93,10 +94,11 @@ def book_one_statement(columns: tuple[str, ...], changes: int) -> str:
     marks = ", ".join(f"?::{name}" for name in type_names("transfer", columns))
     given = ", ".join(["(?::bigint, ?::bigint)"] * changes)
     changed = _CHANGE_BALANCES.format(f"(VALUES {given})")
+    saved = f", saved AS ({update_one('device', device)})" if device else ""
     return (
         f"WITH changed AS ({changed} RETURNING 1),"  # noqa: S608 - names of our own
         f" booked AS (INSERT INTO transfer ({', '.join(columns)}) VALUES ({marks}))"
-        " SELECT count(*) FROM changed"
+        f"{saved} SELECT count(*) FROM changed"
     )
 
 

@@ -25,7 +25,7 @@ from gateway.storage.postgres_arrays import (
 )
 from gateway.storage.schema import device_live, person, relay
 from gateway.storage.statements import insert_one, update_one
-from gateway.storage.transaction import Plain, Transaction
+from gateway.storage.transaction import OneRow, Plain, Transaction
 
 CONNECT_S_MAX = 5
 STATEMENT_S_MAX = 30
@@ -116,8 +116,12 @@ class PostgresTransaction(Transaction):
         statement = _locking(device_live.c.device_id, which)
         self.locked.devices.update(self.connection.execute(statement, parameters).scalars())
 
-    def lock_serials(self, serials: Sequence[str]) -> None:
-        self._lock_serials(serials)
+    def fetch_locked(self, statement: str, values: Sequence[Any]) -> Sequence[Plain]:
+        self.locked.reach(Level.DEVICES)
+        # In this order: a row of `device` is changed by who holds that of `device_live`.
+        found = self.fetch(f"{statement} FOR NO KEY UPDATE OF device_live, device", values)
+        self.locked.devices.update([row[0] for row in found])
+        return found
 
     def _lock_serials(self, serials: Sequence[str]) -> list[int]:
         self.locked.reach(Level.DEVICES)
@@ -129,9 +133,6 @@ class PostgresTransaction(Transaction):
         ids = [row[0] for row in found]
         self.locked.devices.update(ids)
         return ids
-
-    def holds_device(self, device_id: int) -> bool:
-        return device_id in self.locked.devices
 
     def claim_devices(
         self, which: Select[Any], parameters: Mapping[str, Any] | None = None
@@ -181,14 +182,21 @@ class PostgresTransaction(Transaction):
         changes: Sequence[tuple[int, int]],
         columns: Sequence[str],
         transfers: Sequence[Sequence[Any]],
+        device: OneRow | None = None,
     ) -> int:
         if len(transfers) == 1 and changes:
             # As most are: all in one exchange with the server.
-            statement = book_one_statement(tuple(columns), len(changes))
-            ((changed,),) = self.fetch(statement, [*chain.from_iterable(changes), *transfers[0]])
+            names, values = device or ((), ())
+            statement = book_one_statement(tuple(columns), len(changes), tuple(names))
+            given = [*chain.from_iterable(changes), *transfers[0], *values]
+            ((changed,),) = self.fetch(statement, given)
             return int(changed)
+        if device is not None:
+            self.change_rows("device", device[0], [device[1]])
         self.add_rows("transfer", columns, transfers)
-        accounts, days = zip(*changes, strict=True) if changes else ((), ())
+        if not changes:
+            return 0
+        accounts, days = zip(*changes, strict=True)
         return self.change(CHANGE_BALANCES, [array("bigint", accounts), array("bigint", days)])
 
     def fetch_devices(self, statement: str, serials: Sequence[str]) -> Sequence[Plain]:

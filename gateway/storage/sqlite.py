@@ -30,7 +30,7 @@ from gateway.storage.store import (
     Work,
     new_operation_id,
 )
-from gateway.storage.transaction import Plain, Signal, Transaction
+from gateway.storage.transaction import OneRow, Plain, Signal, Transaction
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -115,11 +115,9 @@ class SqliteTransaction(Transaction):
     def lock_devices(self, which: Select[Any], parameters: Mapping[str, Any] | None = None) -> None:
         self.locked.reach(Level.DEVICES)
 
-    def lock_serials(self, serials: Sequence[str]) -> None:
+    def fetch_locked(self, statement: str, values: Sequence[Any]) -> Sequence[Plain]:
         self.locked.reach(Level.DEVICES)
-
-    def holds_device(self, device_id: int) -> bool:
-        return True
+        return self.fetch(statement, values)
 
     def claim_devices(
         self, which: Select[Any], parameters: Mapping[str, Any] | None = None
@@ -165,13 +163,16 @@ class SqliteTransaction(Transaction):
         changes: Sequence[tuple[int, int]],
         columns: Sequence[str],
         transfers: Sequence[Sequence[Any]],
+        device: OneRow | None = None,
     ) -> int:
         changed = self.change_many(_CHANGE_BALANCE, [(days, id_, -days) for id_, days in changes])
         self.add_rows("transfer", columns, transfers)
+        if device is not None:
+            self.change_rows("device", device[0], [device[1]])
         return changed
 
     def fetch_devices(self, statement: str, serials: Sequence[str]) -> Sequence[Plain]:
-        self.lock_serials(serials)
+        self.locked.reach(Level.DEVICES)
         found: list[Plain] = []
         for start in range(0, len(serials), _MARKS_MAX):
             part = serials[start : start + _MARKS_MAX]

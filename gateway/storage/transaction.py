@@ -12,6 +12,7 @@ from gateway.storage.locks import Level, LockOrder, Tree
 from gateway.storage.schema import relay
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+OneRow: TypeAlias = tuple[Sequence[str], Sequence[Any]]  # columns and values, its id the last
 Plain: TypeAlias = tuple[Any, ...]
 
 # The last: a transfer after all that are booked for devices whose locks are held by now.
@@ -100,12 +101,12 @@ class Transaction(ABC):
         """Locks the devices whose ids are selected; what was read of them before is stale then."""
 
     @abstractmethod
-    def lock_serials(self, serials: Sequence[str]) -> None:
-        """Locks the present tenures of these serials, in the fastest way."""
+    def fetch_locked(self, statement: str, values: Sequence[Any]) -> Sequence[Plain]:
+        """The rows of a select from `device` joined with `device_live`, with the devices' locks.
 
-    @abstractmethod
-    def holds_device(self, device_id: int) -> bool:
-        """Whether nobody else can change the device now."""
+        The first column is the device's id. Both tables are read as they are when the lock is held;
+        other tables perhaps as they were before it was waited for.
+        """
 
     @abstractmethod
     def claim_devices(
@@ -178,10 +179,12 @@ class Transaction(ABC):
         changes: Sequence[tuple[int, int]],
         columns: Sequence[str],
         transfers: Sequence[Sequence[Any]],
+        device: "OneRow | None" = None,
     ) -> int:
         """Adds days to the balances of accounts, `(account, days)`, and adds transfers.
 
-        How many accounts were changed: one that holds less than is taken from it is not.
+        Changes a device, too, if one is given, since that often goes along with them. How many
+        accounts were changed: one that holds less than is taken from it is not.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from gateway.domain.refusals import Code, Refused
 from gateway.jobs.housekeeping import get, put
 from gateway.storage.postgres import THREADS, ErrorSwallowed, PostgresStore
 from gateway.storage.store import Lane, StoreUnsure
@@ -270,3 +271,56 @@ def test_jobs_go_after_heartbeats_but_not_for_ever(
         assert asyncio.run(story()) == waiting
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("changed", ["name", "tenure", "gone"])
+def test_a_device_is_read_as_it_is_when_its_lock_is_held(url: str, changed: str) -> None:
+    world = World(url)
+    serial = "1100000001"
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    try:
+        acme = world.company("Acme")
+        world.register(serial, acme, activate="later")
+        wanted, found = world.work("devices.change", serial=serial, notes="x"), []
+
+        async def story() -> Any:
+            held, waiting = asyncio.Event(), threading.Event()
+            loop = asyncio.get_running_loop()
+
+            def overtaken(tx: Transaction) -> None:
+                ((id_,),) = tx.fetch_locked(LOCKED, (serial,))
+                loop.call_soon_threadsafe(held.set)
+                while tx.scalar(text(waits)) == 0:
+                    assert not waiting.wait(0.01)
+                if changed == "name":
+                    tx.change("UPDATE device SET name = 'new' WHERE id = ?", (id_,))
+                else:
+                    statement = "UPDATE device SET registered = false, ended_at = 1 WHERE id = ?"
+                    tx.change(statement, (id_,))
+                if changed == "tenure":
+                    found.append(world.work("devices.register", serial=serial, company_id=acme)(tx))
+
+            first = asyncio.ensure_future(world.store.write(overtaken))
+            await held.wait()
+            second = world.store.write(wanted)
+            return (await asyncio.gather(first, second))[1]
+
+        if changed == "gone":
+            with pytest.raises(Refused) as refused:
+                asyncio.run(story())
+            assert refused.value.code is Code.NOT_FOUND
+        else:
+            shown = asyncio.run(story())
+            assert shown.notes == "x"
+            assert shown.name == ("new" if changed == "name" else "")
+    finally:
+        world.close()
+
+
+LOCKED = (
+    "SELECT device.id FROM device JOIN device_live ON device_live.device_id = device.id"
+    " WHERE device.serial = ? AND device.ended_at IS NULL"
+)

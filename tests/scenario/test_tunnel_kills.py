@@ -32,7 +32,7 @@ from tests.scenario.tunnel import (
 )
 
 # A download that goes on for so long after the gateway was killed.
-DOWNLOAD_BYTES = 36_000_000
+DOWNLOAD_BYTES = 54_000_000
 DOWNLOAD_BYTES_PER_S = 3_000_000
 GOES_ON_S_MIN = 10.0
 # By rule: a relay that was started again takes new streams of its sessions.
