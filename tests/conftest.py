@@ -149,8 +149,18 @@ async def loop_never_blocked() -> AsyncIterator[None]:
         pytest.fail(f"the event loop stood still for {longest_s:.2f} s", pytrace=False)
 
 
+# Files that start servers first: beside them, those that calculate fill the end evenly.
+_ROOMS = ("scenario", "integration", "browser")
+
+
+def _room(item: pytest.Item) -> int:
+    room = item.path.parent.name
+    return _ROOMS.index(room) if room in _ROOMS else len(_ROOMS)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the watches around every asynchronous test, outside its other fixtures."""
+    items.sort(key=_room)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(
             inspect.unwrap(item.obj)
