@@ -129,6 +129,18 @@ class Swarm:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         state = plan.state or Path(tempfile.mkdtemp(prefix="firmware-sim-swarm-"))
         gate = asyncio.Semaphore(_CONNECTS_AT_ONCE)
+        # Those that are there stay, however long the others take to come.
+        async with asyncio.TaskGroup() as beside:
+            pinging = beside.create_task(self._ping_forever(), name="pings")
+            report = await self._run(state, gate)
+            pinging.cancel()
+        for device in self._devices:
+            device.close()
+        self._journal.close()
+        return report
+
+    async def _run(self, state: Path, gate: asyncio.Semaphore) -> SwarmReport:
+        plan = self._plan
         async with asyncio.TaskGroup() as tasks:
             for number in range(plan.first_serial, plan.first_serial + plan.devices):
                 world = World(plan.seed, number)
@@ -139,11 +151,13 @@ class Swarm:
             await self._send_all(began_s)
         took_s = time.monotonic() - began_s
         await asyncio.sleep(_GRACE_S)
-        report = self._report(took_s, time.process_time() - cpu_s)
-        for device in self._devices:
-            device.close()
-        self._journal.close()
-        return report
+        return self._report(took_s, time.process_time() - cpu_s)
+
+    async def _ping_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_PING_S)
+            for device in self._devices:
+                device.ping()
 
     async def _open(self, world: World, state: Path, gate: asyncio.Semaphore) -> None:
         """Joins and connects one device; one that cannot is left out and shows in the report."""
@@ -211,16 +225,11 @@ class Swarm:
         plan, devices = self._plan, self._devices
         total = int(plan.rate * plan.seconds)
         last_of_each = total - len(devices)
-        pinged_s = began_s
         while self._sent < total:
             now_s = time.monotonic()
             due = min(total, int((now_s - began_s) * plan.rate) + 1)
             self._behind_s_max = max(self._behind_s_max, (due - self._sent) / plan.rate)
             self._burst(due, last_of_each, now_s)
-            if now_s - pinged_s > _PING_S:
-                pinged_s = now_s
-                for device in devices:
-                    device.ping()
             await asyncio.sleep(_TICK_S)
 
     def _burst(self, due: int, last_of_each: int, now_s: float) -> None:

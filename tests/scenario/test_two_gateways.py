@@ -88,7 +88,7 @@ def insist_no_cycle(api: Api) -> None:
 def crossing_moves(two: Installation, rounds: int) -> str:
     """Each company of a ring is moved below the next one, at both gateways at once."""
     refused = 0
-    ring = [two.api.company(f"Ring {number}") for number in range(3)]
+    ring = [two.api.company(f"Ring {number}, {rounds} rounds") for number in range(3)]
     for number in range(rounds):
         size = 2 + number % 2
         apis = two.apis if number % 4 < 2 else two.apis[::-1]
