@@ -28,6 +28,8 @@ from docker.errors import DockerException, ImageNotFound
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
+from tests.ports import free_port
+
 IMAGE = "fleetgate-mosquitto:test"
 # "host" where the engine has no bridge network; else ports are mapped to loopback.
 NETWORK_VARIABLE = "FLEETGATE_TEST_NETWORK"
@@ -100,13 +102,6 @@ def chosen_way() -> tuple[Way, str]:
     if state == "no image":
         return "binary", f"{binary} (an engine answers, but has no image {IMAGE}: CONTRIBUTING.md)"
     return "binary", f"{binary} (no container engine answers)"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class MosquittoServer(ABC):

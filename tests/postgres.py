@@ -12,11 +12,9 @@ process that made it, however that ends.
 import functools
 import os
 import pwd
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +26,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from tests.ports import free_port
 from tests.postgres_watcher import children_of, signal_all
 
 VERSION_MIN = 15
@@ -40,9 +39,6 @@ FOLDER = Path("/tmp")
 # 100 MB and a database 8; containers often have 64 MB here.
 MEMORY = Path("/dev/shm")
 MEMORY_FREE_MIN = 2 * 1024**3
-# Below what outgoing connections get: a client that knocks while the server is down could else be
-# given the server's port for its own end, and keep it.
-PORTS = range(20_000, 32_000)
 START_S_MAX = 30.0
 FAST_S_MAX = 20.0
 QUIT_S_MAX = 15.0
@@ -134,17 +130,6 @@ def folder_for(durable: bool) -> Path:
     return FOLDER if durable or room < MEMORY_FREE_MIN else MEMORY
 
 
-def quiet_port() -> int:
-    for port in random.sample(PORTS, 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise PostgresError(f"no free port from {PORTS.start} to {PORTS.stop}")
-
-
 class PostgresCluster:
     """One server on a new directory; it keeps its port over any number of stops and starts.
 
@@ -158,7 +143,7 @@ class PostgresCluster:
         self._account = account()
         self._watcher: subprocess.Popen[bytes] | None = None
         self._pid = 0
-        self.port = quiet_port()
+        self.port = free_port()
         self.directory = Path(
             tempfile.mkdtemp(prefix="fleetgate-postgres-", dir=folder_for(durable))
         )

@@ -22,7 +22,7 @@ from broker.relay.limits import Limits
 from broker.relay.relay import Relay, WebMaker
 from broker.relay.session import Session
 from gateway.join.ca import KeyFiles, prepare_keys
-from tests.mosquitto import free_port
+from tests.ports import free_port
 from wire.budget import SESSION_BYTES, Budget
 from wire.frames import FrameReader
 from wire.hello import LINK_NAME, Answered, Hello, Word, answered_of, hello_bytes, resume_bytes

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 
 from tests.integration.supervised import until_plain
 from tests.integration.test_up_whole import ROOT, get, relay_of, running
+from tests.ports import free_ports
 from tests.postgres import PostgresCluster
 
 DATABASE_VARIABLE = "FLEETGATE_DATABASE"
@@ -220,17 +220,6 @@ def started(words: list[str], log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
         )
-
-
-def free_ports(count: int) -> list[int]:
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [holder.getsockname()[1] for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()
 
 
 def test_each_program_runs_alone_from_its_configuration_file(

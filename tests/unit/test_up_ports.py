@@ -9,6 +9,7 @@ import pytest
 from gateway.command import ports
 from gateway.command.app import _with_demo_number
 from gateway.command.ports import AddressRefused, AddressUsageError, Asked, Chosen
+from tests.ports import free_port
 
 PARSED = [
     (None, ("127.0.0.1", None)),
@@ -46,13 +47,6 @@ def asked(port: int | None, usual: int) -> Asked:
     return Asked("mqtt", "127.0.0.1", port, usual)
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def test_an_explicit_busy_port_is_refused_with_its_option(busy: int) -> None:
     with pytest.raises(AddressRefused, match=rf"--mqtt 127\.0\.0\.1:{busy}: address in use"):
         ports.choose(asked(busy, 1), {}, set())
@@ -61,6 +55,7 @@ def test_an_explicit_busy_port_is_refused_with_its_option(busy: int) -> None:
 def test_a_usual_port_that_is_busy_is_replaced_and_said(busy: int) -> None:
     chosen = ports.choose(asked(None, busy), {}, set())
     assert chosen.picked and chosen.port != busy
+    assert chosen.port in ports.PICKED
     assert f"port {busy} is busy" in chosen.note
 
 
@@ -71,6 +66,7 @@ def test_a_saved_port_is_used_again_unless_busy(busy: int) -> None:
         assert chosen == Chosen("mqtt", "127.0.0.1", saved, picked=True)
     chosen = ports.choose(asked(0, 1), {"mqtt": busy}, set())
     assert chosen.picked and chosen.port != busy
+    assert chosen.port in ports.PICKED
     assert "devices that know it will not connect" in chosen.note
 
 
