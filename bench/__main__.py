@@ -17,10 +17,12 @@ from bench import (
     activation,
     extension,
     history,
+    importing,
     ingest_cpu,
     nodes,
     offered_load,
     starting,
+    statement,
     tunnel_gates,
 )
 from bench.engines import ENGINES, NAMES
@@ -154,8 +156,10 @@ MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {
     "activation": activation_rows,
     "extension": extension_rows,
     "history": history_rows,
+    "import": importing.rows,
     "nodes": nodes.rows,
     "start": start_row,
+    "statement": statement.rows,
     "tunnel": tunnel_gates.rows,
 }
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 _REREAD_S = 0.05
+_SAME_NS = 1_000_000_000  # clocks read within this are compared by the minute
 
 
 class Clock:
@@ -26,6 +27,18 @@ class Clock:
     def boot_ms(self) -> int:
         """Milliseconds that this machine has run."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + self._moved_ms()
+
+    def unmoved(self) -> tuple[int, int]:
+        """Wall and boot-time clock as the machine has them, whatever a test moved.
+
+        Of the same instant, even if the process was stopped in the middle of it.
+        """
+        after_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        while True:
+            before_ns, wall_ns = after_ns, time.clock_gettime_ns(time.CLOCK_REALTIME)
+            after_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            if after_ns - before_ns < _SAME_NS:
+                return wall_ns // 1_000_000, after_ns // 1_000_000
 
     def offset_ms(self) -> int:
         """By how much a test has moved both clocks."""

@@ -3,6 +3,8 @@
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from gateway.clock_guard import BELIEVED, Told
+
 LAST_ERRORS_MAX = 20
 RATE_WINDOW_MS = 60_000
 
@@ -34,7 +36,7 @@ class Telemetry:
     node_clock_ms: int = 0
     logins_version: int = 0  # wanted
     logins_written: int = 0  # in force
-    clock_in_doubt: str = ""  # why charges are stopped, if they are
+    clock: Told = BELIEVED
     commands_sent: int = 0
     relay_states: int = 0
     relay_states_malformed: int = 0

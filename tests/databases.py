@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.clock_guard import ClockGuard
 from gateway.people.accounts import make_operator
 from gateway.storage.address import Address
 from gateway.storage.migrate import migrate
@@ -19,11 +20,11 @@ ENGINES = ("sqlite", "postgresql")
 _numbers = itertools.count(1)
 
 
-def store_of(address: Address, now_ms: Callable[[], int]) -> Store:
+def store_of(address: Address, now_ms: Callable[[], int], guard: ClockGuard | None = None) -> Store:
     """A store whose transactions take place at the test's instant."""
     if isinstance(address, Path):
-        return SqliteStore(address, now_ms)
-    return PostgresStore(address, lambda _: now_ms())
+        return SqliteStore(address, now_ms, guard)
+    return PostgresStore(address, lambda _: now_ms(), guard)
 
 
 def with_operator(address: Address, now_ms: int) -> None:

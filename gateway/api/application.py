@@ -11,9 +11,10 @@ from gateway.api import metrics, openapi, signing_in
 from gateway.api.callers import LOCAL, client_address
 from gateway.api.catalogue import PREFIX, all_operations
 from gateway.api.envelope import envelope
-from gateway.api.execution import Prepare, answer_operation, identify
+from gateway.api.execution import Asked, Prepare, answer_operation, identify
 from gateway.api.health import Health
 from gateway.api.idempotency import Answers
+from gateway.api.importing import import_devices
 from gateway.api.inputs import BODY_BYTES_MAX
 from gateway.api.limits import HAND_OVERS, Limits
 from gateway.api.own_host import own_host
@@ -22,14 +23,14 @@ from gateway.api.status import StatusFacts
 from gateway.clock import Clock
 from gateway.command.sections import GatewayConfiguration, is_loopback
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import Right, authorize
+from gateway.domain.rights import Principal, Right, authorize
 from gateway.operations.people import CreateMember, HashedMember
 from gateway.operations.registry import Operation, Site
 from gateway.people.passwords import why_not_a_password
 from gateway.people.throttle import Throttle
 from gateway.storage.store import Store
 from gateway.telemetry import Telemetry
-from gateway.web import enter, pages
+from gateway.web import enter, pages, statement_page
 
 
 def make_app(
@@ -58,6 +59,7 @@ def make_app(
         limits=Limits(_loop_time),
         hand_overs=Limits(_loop_time, allowance=HAND_OVERS),
         throttle=Throttle(clock.boot_ms),
+        guesses=Throttle(clock.boot_ms),
         health=health,
         facts=StatusFacts(store, site, telemetry, clock, health, configuration.mqtt.gateway),
         sleep=sleep,
@@ -76,6 +78,7 @@ def make_app(
     app.router.add_get("/status", _status)
     pages.add_routes(app)
     enter.add_routes(app)
+    statement_page.add_routes(app)
     return app
 
 
@@ -83,8 +86,9 @@ def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _hashed_member(services: Services, given: Any) -> Any:
+async def _hashed_member(services: Services, _principal: Principal, asked: Asked) -> Any:
     """A new person's password is hashed before the transaction, since it takes so long."""
+    given = asked.given
     assert isinstance(given, CreateMember)
     if not given.password or why_not_a_password(given.password) is not None:
         return given
@@ -93,8 +97,10 @@ async def _hashed_member(services: Services, given: Any) -> Any:
 
 
 PREPARED: dict[str, Prepare] = {"members.create": _hashed_member}
-# What sets or drops cookies; it goes through the registry like everything else.
+# What sets or drops cookies, or tells how far it is; it goes through the registry like everything
+# else.
 OWN_HANDLERS: dict[str, Handler] = {
+    "devices.import": import_devices,
     "people.sign_in": signing_in.sign_in,
     "people.sign_out": signing_in.sign_out,
 }

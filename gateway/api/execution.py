@@ -11,12 +11,15 @@ from aiohttp import web
 
 from gateway.api import idempotency
 from gateway.api.callers import check_csrf, credential_of
+from gateway.api.guessing import slowed_down
 from gateway.api.idempotency import Kept
-from gateway.api.inputs import BODY_BYTES_MAX, read_input
+from gateway.api.inputs import BODY_BYTES_MAX, read_input, take_dry_run
 from gateway.api.services import Services, services_of
 from gateway.domain import ledger
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Principal, Right, authorize
+from gateway.operations.documents import Document
+from gateway.operations.dry_run import TriedOut, try_out
 from gateway.operations.registry import Operation, execute
 from gateway.people import sign_ins
 from gateway.people.authentication import Credential, Identity, Means, identity_of
@@ -27,7 +30,8 @@ from gateway.storage.transaction import Transaction
 log = logging.getLogger(__name__)
 
 BODY_S_MAX = 20.0
-Prepare = Callable[[Services, Any], Awaitable[Any]]
+# What takes long and needs no writer: the input as the transaction takes it.
+Prepare = Callable[[Services, Principal, "Asked"], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Asked:
     given: msgspec.Struct | Refused  # a refusal waits until it is known who asks
     key: str | None = None
     request_hash: bytes = b""
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Done:
     answer: Kept
     identity: Identity
     replayed: bool = False
+    file: Document | None = None
 
 
 async def answer_operation(
@@ -56,7 +62,11 @@ async def answer_operation(
     """The answer to a request for an operation. Raises `Refused`."""
     services = services_of(request)
     asked = await _asked(request, services, op)
-    if op.writes:
+    if op.guessed is not None:
+        done = await _attempt(request, services, asked)
+    elif asked.dry_run:
+        done = await _try_out(request, services, asked, prepare)
+    elif op.writes:
         done = await _write(request, services, asked, prepare)
     else:
         done = await services.store.read(lambda tx: _run(tx, request, services, asked))
@@ -65,6 +75,10 @@ async def answer_operation(
     response = web.Response(
         body=done.answer.body, status=done.answer.status, content_type="application/json"
     )
+    if done.file is not None:
+        response.content_type, response.charset = done.file.content_type, "utf-8"
+        name = done.file.file_name
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if done.replayed:
         response.headers[idempotency.REPLAYED_HEADER] = "true"
     return response
@@ -107,19 +121,63 @@ def learn(services: Services, credential: Credential, identity: Identity) -> Non
 
 async def _asked(request: web.Request, services: Services, op: Operation) -> Asked:
     credential = credential_of(request, services.http)
-    body = await read_body(request, BODY_BYTES_MAX)
+    if op.body_bytes_max:
+        # Strangers send no more than usual.
+        await services.store.read(lambda tx: _known(tx, credential))
+    body = await read_body(request, op.body_bytes_max or BODY_BYTES_MAX)
     key: str | None = None
     given: msgspec.Struct | Refused
+    dry_run = False
     try:
-        given = read_input(op, request.match_info, query_of(request), body)
-        if op.method in idempotency.METHODS and idempotency.HEADER in request.headers:
+        query = query_of(request)
+        dry_run = take_dry_run(op, query)
+        given = read_input(op, request.match_info, query, body)
+        keyed = op.method in idempotency.METHODS and idempotency.HEADER in request.headers
+        # Nothing of a dry run is kept, so there is nothing that could be done twice.
+        if keyed and not dry_run:
             key = idempotency.checked_key(request.headers[idempotency.HEADER])
     except Refused as error:
         given = error
     request_hash = b""
     if key is not None:
         request_hash = services.answers.request_hash(op.method, request.path_qs, body)
-    return Asked(op, credential, given, key, request_hash)
+    return Asked(op, credential, given, key, request_hash, dry_run)
+
+
+def _known(tx: Transaction, credential: Credential) -> None:
+    """Raises `Refused` for those who are nobody."""
+    if identity_of(tx, credential).principal.user_id is None:
+        raise Refused(Code.SIGNED_OUT, "Sign in, or send `Authorization: Bearer …`.")
+
+
+async def _attempt(request: web.Request, services: Services, asked: Asked) -> Done:
+    """Whoever was often told that a secret is wrong waits; a dry run would tell as much."""
+    identity = await services.store.read(lambda tx: _admit(tx, request, services, asked))
+    async with slowed_down(request, services, asked.op, identity.principal.name):
+        if asked.dry_run:
+            return await _try_out(request, services, asked)
+        return await _write(request, services, asked, None)
+
+
+async def _try_out(
+    request: web.Request, services: Services, asked: Asked, prepare: Prepare | None = None
+) -> Done:
+    """Does it all in one transaction, of which nothing is kept but the report."""
+    # Strangers do not get to the one writer.
+    identity = await services.store.read(lambda tx: _admit(tx, request, services, asked))
+    given = asked.given
+    if prepare is not None:
+        given = await prepare(services, identity.principal, asked)
+
+    def work(tx: Transaction) -> None:
+        now = _admit(tx, request, services, asked)
+        try_out(tx, asked.op, now.principal, services.site, given)
+
+    try:
+        await services.store.write(work, tree=asked.op.tree)
+    except TriedOut as tried:
+        return Done(Kept(200, msgspec.json.encode(tried.report)), identity)
+    raise AssertionError(f"{asked.op.name} was not given up")
 
 
 async def _write(
@@ -135,7 +193,7 @@ async def _write(
     # do not get to the one writer.
     identity = await services.store.read(lambda tx: _admit(tx, request, services, asked))
     if prepare is not None:
-        given = await prepare(services, asked.given)
+        given = await prepare(services, identity.principal, asked)
         asked = Asked(asked.op, asked.credential, given, asked.key, asked.request_hash)
     name = identity.principal.name
     operation_id = None if asked.key is None else ledger.operation_id(name, asked.key)
@@ -191,6 +249,9 @@ def _run(
         if kept is not None:
             return Done(kept, identity, replayed=True)
     result = execute(tx, asked.op, principal, services.site, asked.given)
+    if isinstance(result, Document):
+        assert key is None, "only what changes nothing answers with a file"
+        return Done(Kept(asked.op.status, result.text.encode()), identity, file=result)
     answer = Kept(asked.op.status, msgspec.json.encode(result))
     if key is not None:
         services.answers.keep(tx, principal.name, key, answer)

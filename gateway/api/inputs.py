@@ -16,11 +16,17 @@ from gateway.operations.registry import Operation
 
 BODY_BYTES_MAX = 64 * 1024
 DEPTH_MAX = 16
+DRY_RUN = "dry_run"
 # Larger whole numbers do not survive a browser's JSON, and none is needed.
 NUMBER_MAX = 2**53 - 1
 _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<field>\w+)?.*`$", re.DOTALL)
 _NAMED = re.compile(r"field `(\w+)`")
 _PREFIXED = re.compile(r"^(\w+): ")
+_KINDS = re.compile(r"`([\w | ]+)`")
+# They steer terminals and printers. Line ends and tabs stay: notes have several lines.
+_STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# A file tells by itself which of its lines holds one; nobody is shown a secret.
+_NOT_SHOWN = frozenset({"csv", "password"})
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -73,6 +79,8 @@ def read_input(
     fields = fields_of(op.input)
     for name in {*given, *query}:
         if name not in fields:
+            if name == DRY_RUN and op.moves_credits:
+                raise _wrong(f"{DRY_RUN}: belongs into the address: ?{DRY_RUN}=true", DRY_RUN)
             raise unknown_field(name, fields)
         if name in path or (name in given and name in query):
             raise _wrong(f"{name}: given twice, and once is enough", name)
@@ -93,6 +101,16 @@ def read_input(
         if choices and "enum value" in refused.detail:
             refused.detail = f"{refused.field}: one of {', '.join(choices)}"
         raise refused from error
+
+
+def take_dry_run(op: Operation, query: dict[str, list[str]]) -> bool:
+    """Whether the operation is only to be tried out; taken from the query. Raises `Refused`."""
+    if not op.moves_credits or DRY_RUN not in query:
+        return False  # where it means nothing it is an unknown field as any other
+    texts = query.pop(DRY_RUN)
+    if len(texts) > 1:
+        raise _wrong(f"{DRY_RUN}: given twice, and once is enough", DRY_RUN)
+    return bool(_converted(DRY_RUN, bool, texts[0]))
 
 
 def _choices(hint: Any) -> list[str]:
@@ -121,12 +139,19 @@ def refusal_of(error: msgspec.ValidationError, field: str | None = None) -> Refu
         field = field or named[1]
     if text.startswith("Object missing required field"):
         text = "missing"
-    for python, word in _WORDS.items():
-        text = text.replace(f"`{python}`", word)
+    text = _KINDS.sub(_in_words, text)
     text = text[:1].lower() + text[1:]
     if field and not text.startswith(f"{field}:"):
         text = f"{field}: {text}"
     return _wrong(text, field)
+
+
+def _in_words(kinds: re.Match[str]) -> str:
+    """Python's names of kinds, such as `int | null`, as people call them."""
+    names = kinds[1].split(" | ")
+    if not _WORDS.keys() >= set(names):
+        return kinds[0]
+    return " or ".join(_WORDS[name] for name in names)
 
 
 def _body_fields(body: bytes) -> dict[str, Any]:
@@ -162,8 +187,11 @@ def _check_values(value: Any, depth: int, field: str | None = None) -> None:
     elif isinstance(value, int):
         if not -NUMBER_MAX <= value <= NUMBER_MAX:
             raise _wrong(f"{field}: the number is too large", field)
-    elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
-        raise _wrong(f"{field}: the text holds a character that cannot be stored", field)
+    elif isinstance(value, str):
+        if "\0" in value or not _is_unicode(value):
+            raise _wrong(f"{field}: the text holds a character that cannot be stored", field)
+        if field not in _NOT_SHOWN and _STEERING.search(value):
+            raise _wrong(f"{field}: the text holds a control character; take it out", field)
 
 
 def _is_unicode(text: str) -> bool:

@@ -59,6 +59,11 @@ class StatusCollector(Collector):
         yield _gauge(
             "clock_in_doubt", "1 while charges are stopped", status.clock_in_doubt is not None
         )
+        yield _gauge(
+            "clock_not_accepted",
+            "1 while lots do not expire, after a start with an uncertain clock",
+            status.clock.waiting_for is not None,
+        )
         errors = CounterMetricFamily("fleetgate_errors", "Errors by kind", labels=["kind"])
         for kind, count in sorted(status.errors.items()):
             errors.add_metric([kind], count)

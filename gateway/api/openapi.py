@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 
 from gateway.api.catalogue import PREFIX, all_operations
-from gateway.api.inputs import fields_of
+from gateway.api.inputs import DRY_RUN, fields_of
 from gateway.api.problems import CONTENT_TYPE as PROBLEM_TYPE
 from gateway.api.problems import Problem
 from gateway.domain.refusals import STATUS, Code
 from gateway.domain.rights import Right
+from gateway.operations.dry_run import DryRun
 from gateway.operations.registry import Operation
 
 REFERENCE = "#/components/schemas/{name}"
@@ -22,7 +23,7 @@ def schemas() -> tuple[dict[str, Any], dict[type[Any], dict[str, Any]]]:
     """The components, and for each struct type the schema that refers to it."""
     ops = all_operations()
     types: list[type[Any]] = list(
-        dict.fromkeys([*(op.input for op in ops), *(op.result for op in ops), Problem])
+        dict.fromkeys([*(op.input for op in ops), *(op.result for op in ops), DryRun, Problem])
     )
     found, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     return components, dict(zip(types, found, strict=True))
@@ -71,6 +72,10 @@ def errors_of(op: Operation) -> tuple[Code, ...]:
         codes.append(Code.NOT_FOUND)
     if op.writes:
         codes.append(Code.BODY_TOO_LARGE)
+        if op.right not in (Right.PUBLIC, Right.SIGNED_IN):
+            codes.append(Code.COMPANY_CLOSED)
+    if op.moves_credits:
+        codes.append(Code.CLOCK_IN_DOUBT)
     if op.method in ("POST", "DELETE"):
         codes.append(Code.IDEMPOTENCY_CONFLICT)
     return tuple(code for code in Code if code in codes)
@@ -90,6 +95,10 @@ def _operation(op: Operation) -> dict[str, Any]:
             "content": {"application/json": {"schema": references[op.result]}},
         }
     }
+    if op.file_type:
+        answers[str(op.status)]["content"][op.file_type] = {"schema": {"type": "string"}}
+    if op.moves_credits:
+        _add_dry_run(answers, references[op.result], references[DryRun])
     by_status: dict[int, list[str]] = {}
     for code in errors_of(op):
         by_status.setdefault(STATUS[code][0], []).append(f"`{code.value}`")
@@ -113,6 +122,21 @@ def _operation(op: Operation) -> dict[str, Any]:
             "content": {"application/json": {"schema": _body(op, schema)}},
         }
     return made
+
+
+def _add_dry_run(answers: dict[str, Any], result: dict[str, Any], report: dict[str, Any]) -> None:
+    """The other answer, which is 200 even where the real one says that something was made."""
+    tried = {"allOf": [report, {"type": "object", "properties": {"would": result}}]}
+    described = "with `dry_run=true`: what it would do"
+    if "200" in answers:
+        schema: dict[str, Any] = {"oneOf": [result, tried]}
+        described = f"{answers['200']['description']} Or, {described}."
+    else:
+        schema, described = tried, f"{described[0].upper()}{described[1:]}."
+    answers["200"] = {
+        "description": described,
+        "content": {"application/json": {"schema": schema}},
+    }
 
 
 def _required(schema: dict[str, Any]) -> set[str]:
@@ -139,6 +163,16 @@ def _parameters(op: Operation, schema: dict[str, Any]) -> list[dict[str, Any]]:
         elif not op.writes:
             needed = name in _required(schema)
             made.append({"name": name, "in": "query", "required": needed, "schema": kind})
+    if op.moves_credits:
+        made.append(
+            {
+                "name": DRY_RUN,
+                "in": "query",
+                "required": False,
+                "description": "Say what would happen; nothing is kept. A key means nothing then.",
+                "schema": {"type": "boolean", "default": False},
+            }
+        )
     if op.method in ("POST", "DELETE"):
         made.append(
             {

@@ -4,6 +4,7 @@ import traceback
 
 import msgspec
 
+from gateway.domain.importing import BadLine, LinesRefused
 from gateway.domain.refusals import STATUS, Code, Refused
 
 CONTENT_TYPE = "application/problem+json"
@@ -18,6 +19,7 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     detail: str
     code: Code
     field: str | None = None
+    lines: list[BadLine] | None = None  # of a file: everything that is wrong with it
     request_id: str
 
 
@@ -28,6 +30,7 @@ def problem(
     *,
     field: str | None = None,
     status: int | None = None,
+    lines: list[BadLine] | None = None,
 ) -> Problem:
     """The problem of a refusal; its type leads to the reading page."""
     usual, title = STATUS[code]
@@ -38,13 +41,15 @@ def problem(
         detail=detail,
         code=code,
         field=field,
+        lines=lines,
         request_id=request_id,
     )
 
 
 def of_refusal(error: Refused, request_id: str) -> Problem:
     """The problem of a use case that refused."""
-    return problem(error.code, error.detail, request_id, field=error.field)
+    lines = error.lines if isinstance(error, LinesRefused) else None
+    return problem(error.code, error.detail, request_id, field=error.field, lines=lines)
 
 
 def trace(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.api.catalogue import NOT_COMMANDS, PREFIX, all_operations
-from gateway.api.openapi import errors_of, input_schema
+from gateway.api.openapi import errors_of, input_schema, schemas
 from gateway.domain.refusals import STATUS, Code
 from gateway.domain.rights import Right
 from gateway.operations.registry import Operation
@@ -27,6 +27,8 @@ command: `fleetgate admin <noun> <verb>`.
 - **Once only**: `Idempotency-Key` (1 to 255 printable characters) on POST and DELETE. The same key
   with the same request gives the same answer and `Idempotency-Replayed: true`; with another
   request `idempotency_conflict`. Refusals are not kept; answers are, for 30 days.
+- **Dry run**: `?dry_run=true` where it says so: 200 with `would` (the answer as it would be),
+  `transfers`, and what would be `left` in the pools; nothing is kept. Refusals are the same.
 - **Fair limits**: each principal has a bucket, told in `RateLimit-Limit`, `RateLimit-Remaining` and
   `RateLimit-Reset` (seconds until it is full). Who asks faster waits, and after that gets
   `too_many_attempts` with `Retry-After`. There is no quota.
@@ -71,7 +73,8 @@ def _section(op: Operation) -> str:
     lines = [
         f"\n### {op.method} {PREFIX}{op.path}\n",
         f"{op.summary}.",
-        f"Right: {_right(op.right)}. Answer: {op.status} `{_name(op.result)}`. {_command(op)}",
+        f"Right: {_right(op.right)}. Answer: {op.status} `{_name(op.result)}`. {_command(op)}"
+        f"{' Dry run: `?dry_run=true`.' if op.moves_credits else ''}",
     ]
     schema = input_schema(op)
     fields = schema.get("properties", {})
@@ -126,7 +129,9 @@ def type_text(kind: dict[str, Any]) -> str:
     if "enum" in kind:
         return " or ".join(f"`{value}`" for value in kind["enum"])
     if "$ref" in kind:
-        return str(kind["$ref"]).rpartition("/")[2]
+        name = str(kind["$ref"]).rpartition("/")[2]
+        named = schemas()[0].get(name, {})
+        return type_text(named) if "enum" in named else name
     word = {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
         str(kind.get("type")), str(kind.get("type", "anything"))
     )

@@ -32,7 +32,8 @@ class Services:
     answers: Answers
     limits: Limits
     hand_overs: Limits
-    throttle: Throttle
+    throttle: Throttle  # of signing in
+    guesses: Throttle  # of secrets that operations take
     health: Health
     facts: StatusFacts
     sleep: Sleep

@@ -12,6 +12,7 @@ from gateway.api.health import Check, Health
 from gateway.api.node_status import NodeFacts, NodeNow, count_nodes, node_now
 from gateway.api.tunnel_status import Relay, Sessions, count_tunnels, relays_now
 from gateway.clock import Clock
+from gateway.clock_guard import Told
 from gateway.domain.instants import instant_text
 from gateway.operations.registry import Site
 from gateway.storage.schema import (
@@ -32,6 +33,7 @@ COUNTS_SHARE_MAX = 1 / 20
 PRESENCES = ("online", "late", "offline", "never")
 STATES = ("active", "unpaid", "off")
 LEDGER_CHECKED_KEY = "ledger_checked_at"
+TO_DO = "put the clock right, or, if it is right: fleetgate admin clock accept"
 LEDGER_OK_KEY = "ledger_ok"
 
 
@@ -110,6 +112,16 @@ class RelayMessages(msgspec.Struct):
     unknown: int
 
 
+class ClockState(msgspec.Struct):
+    """Whether the clock decides about credits as always; `to_do` when it does not."""
+
+    in_doubt: str | None
+    in_doubt_since: str | None
+    waiting_for: str | None  # after a start: lots do not expire until the clock is accepted
+    waiting_since: str | None
+    to_do: str | None
+
+
 class HistoryLevels(msgspec.Struct):
     """How far the roll-up of history has come; it is some two hours behind on purpose."""
 
@@ -153,6 +165,7 @@ class Status(msgspec.Struct):
     quarantine: int
     recovered: int  # devices that a restored backup did not know, to be released
     clock_in_doubt: str | None
+    clock: ClockState
     jobs: dict[str, str]
     errors: dict[str, int]
     last_errors: list[LastError]
@@ -230,7 +243,8 @@ class StatusFacts:
             ),
             quarantine=counts.quarantine,
             recovered=counts.recovered,
-            clock_in_doubt=telemetry.clock_in_doubt or None,
+            clock_in_doubt=telemetry.clock.doubt or None,
+            clock=_clock_state(telemetry.clock),
             jobs={name: instant_text(at) for name, at in sorted(telemetry.jobs_at_ms.items())},
             errors=dict(telemetry.errors),
             last_errors=[
@@ -313,6 +327,16 @@ def _count(tx: Transaction) -> Counts:
         None if ok is None else ok in ("1", "true"),
         tx.database_bytes(),
         count_nodes(tx),
+    )
+
+
+def _clock_state(told: Told) -> ClockState:
+    return ClockState(
+        told.doubt or None,
+        _instant(told.doubt_since_ms),
+        told.caution or None,
+        _instant(told.caution_since_ms),
+        TO_DO if told.doubt or told.caution else None,
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from gateway.api.catalogue import NOT_COMMANDS, PREFIX, all_operations
-from gateway.api.inputs import fields_of, refusal_of
+from gateway.api.inputs import DRY_RUN, fields_of, refusal_of
 from gateway.api.openapi import input_schema
 from gateway.api.reference import command_name, type_text
 from gateway.command.api_client import Answer, Server, Unreachable
@@ -26,6 +26,8 @@ EXIT_USAGE = 2
 PAGES_MAX = 10_000
 SOCKET_NAME = "admin.sock"
 SECRET_FIELDS = frozenset({"password"})
+FILE_FIELDS = frozenset({"csv"})  # given as the file that holds the text
+FILE_CHARS_MAX = 5_000_000
 
 application = typer.Typer(
     help=(
@@ -47,13 +49,16 @@ NEXT = {
     Code.FORBIDDEN: "Ask an administrator of the company, or an operator.",
     Code.NOT_FOUND: "See what there is: `fleetgate admin companies list`, `… devices list`, "
     "`… sessions list`.",
-    Code.CREDITS_INSUFFICIENT: "Grant some: `fleetgate admin credits grant --company-id …`.",
+    Code.CREDITS_INSUFFICIENT: "Move some to the company that pays: `fleetgate admin credits move "
+    "…`; or ask the one above: `… credit-requests create …`; an operator makes new ones: "
+    "`… credits grant …`.",
     Code.IDEMPOTENCY_CONFLICT: "Take another --idempotency-key for another request.",
     Code.SERVICE_UNPAID: "Activate or extend it: `fleetgate admin devices activate SERIAL …`.",
     Code.NOT_JOINED: "Get its join string: `fleetgate admin devices join SERIAL`.",
     Code.TOO_MANY_SESSIONS: "See which: `fleetgate admin sessions list --serial SERIAL`.",
     Code.COMPANY_SUSPENDED: "See why: `fleetgate admin companies show ID`.",
-    Code.CLOCK_IN_DOUBT: "See `fleetgate admin status`, and put the server's clock right.",
+    Code.CLOCK_IN_DOUBT: "See `fleetgate admin status`, and put the server's clock right, or, if "
+    "it is right: `fleetgate admin clock accept`.",
     Code.UNAVAILABLE: "Try again in a moment.",
     Code.INTERNAL: "The gateway's log names it by the request id.",
 }
@@ -77,6 +82,9 @@ KEY_OPTION = Annotated[
     typer.Option(
         "--idempotency-key", metavar="KEY", help="Asking again with it changes nothing twice."
     ),
+]
+DRY_RUN_OPTION = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
 ]
 ALL_OPTION = Annotated[bool, typer.Option("--all", help="Every page, not only the first.")]
 
@@ -109,17 +117,22 @@ def _command(op: Operation) -> Callable[..., None]:
         server = chosen_server(*(given.pop(name) for name in ("data", "url", "token", "ca")))
         as_json, every = given.pop("as_json"), given.pop("every", False)
         key = given.pop("idempotency_key", "")
+        tried = {DRY_RUN: "true"} if given.pop(DRY_RUN, False) else None
         values = _values(op, given)
         path = PREFIX + op.path.format(
             **{name: _segment(values.pop(name)) for name in op.path_fields}
         )
-        if op.writes:
-            answer = _asked(server, op.method, path, content=values, key=key)
+        if op.name == "devices.import":
+            answer = _imported(server, path, tried, values, key)
+        elif op.writes:
+            answer = _asked(server, op.method, path, query=tried, content=values, key=key)
         elif every:
             answer = _every_page(server, path, values)
         else:
             answer = _asked(server, op.method, path, query=_query(values))
         _show(op.name.partition(".")[0], answer.content, as_json=as_json)
+        if tried:
+            typer.echo("This was a dry run; nothing was changed.", err=True)
         if answer.replayed:
             typer.echo("This was done before with the same key; nothing changed.", err=True)
 
@@ -147,6 +160,10 @@ def _signature(op: Operation) -> inspect.Signature:
         if name in SECRET_FIELDS:
             help_ = "Asked for when left out at a terminal; `-` reads a line of standard input."
         hint = fields_of(op.input)[name]
+        if name in FILE_FIELDS:
+            option = typer.Option("--file", metavar="FILE", help="UTF-8; `-`: standard input.")
+            made.append(_parameter(name, Annotated[str, option]))
+            continue
         default = inspect.Parameter.empty if name in required else None
         made.append(_parameter(name, _option(name, hint.type, hint.is_list, help_), default))
     fixed: list[tuple[str, Any, Any]] = [
@@ -158,6 +175,8 @@ def _signature(op: Operation) -> inspect.Signature:
     ]
     if op.method in ("POST", "DELETE"):
         fixed.append(("idempotency_key", KEY_OPTION, ""))
+    if op.moves_credits:
+        fixed.append((DRY_RUN, DRY_RUN_OPTION, False))
     if "cursor" in schema.get("properties", {}):
         fixed.append(("every", ALL_OPTION, False))
     return inspect.Signature([*made, *(_parameter(*one) for one in fixed)])
@@ -173,11 +192,16 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
 
 def _option(name: str, hint: Any, is_list: bool, help_: str) -> Any:
     flag = name.replace("_", "-")
-    parts = [hint, *get_args(hint)]
+    parts = _kinds(hint)
     if bool in parts and str not in parts:
         return Annotated[bool | None, typer.Option(f"--{flag}/--no-{flag}", help=help_)]
     kind: Any = list[str] | None if is_list else str | None
     return Annotated[kind, typer.Option(f"--{flag}", metavar=_metavar(parts), help=help_)]
+
+
+def _kinds(hint: Any) -> list[Any]:
+    """A type and what it is made of: a limit may stand around any part of it."""
+    return [hint, *(kind for part in get_args(hint) for kind in _kinds(part))]
 
 
 def _metavar(parts: list[Any]) -> str:
@@ -188,12 +212,18 @@ def _values(op: Operation, given: dict[str, Any]) -> dict[str, Any]:
     """What was given, as the API's types."""
     fields = fields_of(op.input)
     values: dict[str, Any] = {}
+    if "file_name" in fields and given.get("file_name") is None:
+        files = [Path(str(given[name])).name for name in FILE_FIELDS & given.keys()]
+        given["file_name"] = "".join(files)[-200:]
     for name, text in given.items():
+        if name in FILE_FIELDS:
+            text = _text_of(str(text))
         if name in SECRET_FIELDS:
             text = _secret(text)
         if text is None or (text == [] and fields[name].is_list):
             continue
-        values[name] = text if isinstance(text, bool | list) else _typed(fields[name].type, text)
+        is_text = isinstance(text, bool | list) or name in FILE_FIELDS
+        values[name] = text if is_text else _typed(fields[name].type, text)
         try:
             msgspec.convert(values[name], fields[name].type, strict=True)
         except msgspec.ValidationError as error:
@@ -210,7 +240,7 @@ def _typed(hint: Any, text: str) -> Any:
             return decoded
     except msgspec.ValidationError:
         # A number out of its range is told as such; where texts fit, it is meant as it stands.
-        parts = (hint, *get_args(hint))
+        parts = _kinds(hint)
         return decoded if int in parts and str not in parts else text
     except ValueError:
         pass  # not JSON: it is meant as it stands
@@ -224,6 +254,34 @@ def _secret(text: str | None) -> str | None:
     if text is None and sys.stdin.isatty():
         return getpass.getpass("Password (empty for somebody who has an account): ") or None
     return text
+
+
+def _text_of(name: str) -> str:
+    """The text of a file, or of standard input."""
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise _usage(f"--file: {name}: {error.strerror}") from error
+    if len(raw) > FILE_CHARS_MAX:
+        raise _usage(f"--file: {name} has more than {FILE_CHARS_MAX:,} bytes; split it")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _usage(f"--file: {name} is not UTF-8; save it as `CSV UTF-8`") from error
+
+
+def _imported(
+    server: Server, path: str, tried: dict[str, str] | None, values: dict[str, Any], key: str
+) -> Answer:
+    """The answer to an import; how far it is stands on standard error meanwhile."""
+    from gateway.command.import_progress import shown_while
+
+    return shown_while(
+        server,
+        values["company_id"],
+        values["file_name"],
+        lambda: _asked(server, "POST", path, query=tried, content=values, key=key),
+    )
 
 
 def _segment(value: Any) -> str:
@@ -261,6 +319,8 @@ def _asked(server: Server, method: str, path: str, **more: Any) -> Answer:
     problem = answer.content if isinstance(answer.content, dict) else {}
     code = problem.get("code", "")
     text = f"{problem.get('detail', f'the server answered {answer.status}')} ({code})"
+    for line in problem.get("lines", ()):
+        text += f"\nline {line['line']} {line['serial']}: {line['detail']} ({line['code']})"
     if code in NEXT:
         text += f"\n{NEXT[Code(code)]}"
     if code == Code.INTERNAL:
@@ -269,6 +329,9 @@ def _asked(server: Server, method: str, path: str, **more: Any) -> Answer:
 
 
 def _show(noun: str, content: Any, *, as_json: bool) -> None:
+    if isinstance(content, str):  # a file, as it is
+        sys.stdout.buffer.write(content.encode())
+        return
     if as_json:
         typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
         return
@@ -278,14 +341,15 @@ def _show(noun: str, content: Any, *, as_json: bool) -> None:
     print_answer(noun, content)
 
 
-def _failed(text: str) -> typer.Exit:
-    typer.echo(f"fleetgate: {text}", err=True)
-    return typer.Exit(EXIT_FAILED)
+def _failed(text: str, code: int = EXIT_FAILED) -> typer.Exit:
+    # A cell of a file or a name may stand in it, and must not steer a terminal.
+    shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    typer.echo(f"fleetgate: {shown}", err=True)
+    return typer.Exit(code)
 
 
 def _usage(text: str) -> typer.Exit:
-    typer.echo(f"fleetgate: {text}", err=True)
-    return typer.Exit(EXIT_USAGE)
+    return _failed(text, EXIT_USAGE)
 
 
 def _add_commands() -> None:

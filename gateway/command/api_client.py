@@ -64,7 +64,9 @@ class Server:
             if status not in (429, 503) or attempt == TRIES_MAX - 1:
                 break
             time.sleep(_pause_s(answered.get("retry-after", "1")))
-        return Answer(status, _decoded(raw), answered.get("idempotency-replayed") == "true")
+        is_file = answered.get("content-type", "").startswith("text/csv")
+        shown = raw.decode() if is_file else _decoded(raw)
+        return Answer(status, shown, answered.get("idempotency-replayed") == "true")
 
     def _exchange(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str]

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, ForeignKeyConstraint, Select, Table, exists, not_, select
+from sqlalchemy import Connection, ForeignKeyConstraint, Table
 
 from gateway.command.triggers import append_only_findings
+from gateway.domain.ledger import Kind
 from gateway.domain.service import PAIRS, Reason
 from gateway.domain.verification import (
     FINDINGS_MAX,
@@ -23,19 +24,55 @@ from gateway.storage.schema import metadata
 _SCHEMA = "SELECT version_num FROM alembic_version"
 _TRANSFERS = """
 SELECT id, operation_id, kind, from_account, to_account, days, company_id, device_id,
-       payer_company_id, payer_path, company_path, at
+       payer_company_id, payer_path, company_path, at, lot_account
 FROM transfer ORDER BY seq
 """
+# Without a period a device is `paid` by the day: where the plan says so, or while its newest day
+# was taken by itself, in this tenure or in the one that it followed.
 _PERIODS = """
 SELECT d.id, d.serial, d.registered, d.state, d.reason, d.period_start, d.period_end,
-       d.grace_until, coalesce(a.balance, 0)
-FROM device AS d LEFT JOIN account AS a ON a.device_id = d.id AND a.kind = 'prepaid'
+       d.grace_until, coalesce(a.balance, 0),
+       c.plan = 'daily' OR EXISTS (SELECT 1 FROM recheck)
+       OR l.last_day > 0 AND NOT EXISTS (
+           SELECT 1 FROM monitored_day AS m
+           WHERE m.device_id = d.id AND m.day = l.last_day AND m.transfer_id IS NULL)
+FROM device AS d JOIN company AS c ON c.id = d.company_id
+     JOIN device_live AS l ON l.device_id = d.id
+     LEFT JOIN account AS a ON a.device_id = d.id AND a.kind = 'prepaid'
+"""
+_CLOSED = """
+SELECT c.id,
+       (SELECT sum(a.balance) FROM account AS a WHERE a.company_id = c.id AND a.kind = 'pool'),
+       (SELECT count(*) FROM device AS d WHERE d.company_id = c.id AND d.registered),
+       (SELECT count(*) FROM company AS b WHERE b.parent_id = c.id AND b.closed_at IS NULL)
+FROM company AS c WHERE c.closed_at IS NOT NULL
+UNION ALL SELECT c.id, 0, 0, 0 FROM company AS c WHERE c.closed_at IS NULL
+"""
+_REVERSALS = """
+SELECT r.id, r.kind, r.reverses, t.days,
+       CASE WHEN t.id IS NULL OR r.from_account <> t.to_account OR r.to_account <> t.from_account
+                 OR r.free <> t.free OR t.kind NOT IN ('grant', 'move', 'courtesy')
+            THEN 0 ELSE 1 END,
+       (SELECT sum(s.days) FROM transfer AS s WHERE s.reverses = r.reverses)
+FROM transfer AS r LEFT JOIN transfer AS t ON t.id = r.reverses
+WHERE r.reverses IS NOT NULL
+UNION ALL
+SELECT r.id, r.kind, NULL, 0, 0, 0 FROM transfer AS r
+WHERE r.kind = 'reverse' AND r.reverses IS NULL
 """
 _DAYS = """
-SELECT m.device_id, m.day, d.id IS NOT NULL, c.id IS NOT NULL, p.id IS NOT NULL
+SELECT m.device_id, m.day, d.id IS NOT NULL, c.id IS NOT NULL, p.id IS NOT NULL, a.id,
+       m.transfer_id,
+       EXISTS (SELECT 1 FROM transfer AS t WHERE t.id = m.transfer_id AND t.kind = 'day'
+               AND t.company_id = m.company_id AND t.payer_company_id = m.payer_id)
 FROM monitored_day AS m LEFT JOIN device AS d ON d.id = m.device_id
+     LEFT JOIN account AS a ON a.device_id = m.device_id AND a.kind = 'prepaid'
      LEFT JOIN company AS c ON c.id = m.company_id LEFT JOIN company AS p ON p.id = m.payer_id
 ORDER BY m.device_id, m.day
+"""
+_CHARGED = """
+SELECT t.id, t.days, count(m.day) FROM transfer AS t LEFT JOIN monitored_day AS m
+       ON m.transfer_id = t.id WHERE t.kind = 'day' GROUP BY t.id, t.days
 """
 
 
@@ -77,12 +114,15 @@ class Verification:
             Check(
                 "overdrawn", "no account ever gave days it lacked", replay.rows, replay.overdrawn
             ),
+            self._check("reversals", "never more is taken back than was given", self._reversals),
             self._check("balances", "each balance is the sum of its transfers", self._balances),
             self._check("prepaid", "prepaid days are exactly the running period", self._prepaid),
             self._check("service", "state, reason and period agree", self._service),
             self._check("limits", "taken from above is the sum of its charges", self._limits),
             self._check("tree", "company_path is the closure of parent_id", self._tree),
-            self._check("days", "each monitored day lies in a paid period", self._days),
+            self._check("closed", "closed companies hold nothing", self._closed),
+            self._check("days", "each monitored day is paid by its period or charge", self._days),
+            self._check("charges", "each charge of days pays the days it took", self._charged),
             self._check("links", "no row names what does not exist", self._links),
         ]
         return checks
@@ -140,17 +180,28 @@ class Verification:
             _,
             grace_until,
             _,
+            by_day,
         ) in self._rows(_PERIODS):
             wrong = None
             if (state, reason) not in PAIRS:
                 wrong = f"{state} and {reason} do not go together"
-            elif (start is not None) != (reason == Reason.PAID):
-                wrong = f"{state}, {reason}, but " + ("no period" if start is None else "a period")
+            elif start is not None and reason not in (Reason.PAID, Reason.SWITCHED_OFF):
+                wrong = f"{state}, {reason}, but a period"
+            elif start is None and reason == Reason.PAID and not by_day:
+                wrong = f"{state}, {reason}, but no period"
             elif reason == Reason.GRACE and grace_until is None:
                 wrong = "in grace, but its grace has no end"
             elif not registered and start is not None:
                 wrong = "not registered, but a period runs"
             yield None if wrong is None else f"device {serial}: {wrong}"
+
+    def _reversals(self) -> Iterator[str | None]:
+        yield None
+        for id_, kind, first, days, fits, back in self._rows(_REVERSALS):
+            if kind != Kind.REVERSE or not fits:
+                yield f"transfer {id_}: it does not take back {first}"
+            else:
+                yield f"transfer {first}: {back} of {days} taken back" if back > days else None
 
     def _limits(self) -> Iterator[str | None]:
         stored = {
@@ -180,31 +231,64 @@ class Verification:
             what = "missing" if (ancestor, descendant, depth) in expected else "too much"
             yield f"company_path {ancestor} over {descendant} at {depth}: {what}"
 
+    def _closed(self) -> Iterator[str | None]:
+        for id_, pools, devices, below in self._rows(_CLOSED):
+            held = [
+                f"{count} {what}"
+                for count, what in ((pools, "days"), (devices, "devices"), (below, "companies"))
+                if count
+            ]
+            yield f"closed company {id_} holds {', '.join(held)}" if held else None
+
     def _days(self) -> Iterator[str | None]:
         paid = self._replay.paid_days
-        for device_id, day, device, company, payer in self._rows(_DAYS):
+        for device_id, day, device, company, payer, prepaid, charge, sound in self._rows(_DAYS):
             if not (device and company and payer):
                 yield f"device {device_id}: a day of a device or company that does not exist"
                 continue
-            wrong = day_unpaid(day, paid.get(device_id, []))
+            if charge is not None:
+                yield None if sound else f"device {device_id}: a day that {charge} did not pay"
+                continue
+            wrong = day_unpaid(day, paid.get(prepaid, []) + self._replay.lived_twice)
             yield None if wrong is None else f"device {device_id}: {wrong}"
+
+    def _charged(self) -> Iterator[str | None]:
+        yield None
+        for id_, days, counted in self._rows(_CHARGED):
+            wrong = f"transfer {id_}: {days} days taken, {counted} were counted"
+            yield None if days == counted else wrong
 
     def _links(self) -> Iterator[str | None]:
         """PostgreSQL keeps links by itself unless somebody told it not to; SQLite if asked."""
         yield None
-        for table in metadata.sorted_tables:
-            for link in table.foreign_key_constraints:
-                for row in self._connection.execute(_broken(table, link)):
-                    yield f"{table.name} {tuple(row)}: no such {link.referred_table.name}"
+        for table, key, referred in self._rows(_broken_links()):
+            yield f"{table} {key}: no such {referred}"
 
     def _rows(self, statement: str) -> Iterator[tuple[Any, ...]]:
         return map(tuple, self._connection.exec_driver_sql(statement))
 
 
-def _broken(table: Table, link: ForeignKeyConstraint) -> Select[Any]:
-    """The keys of rows whose link leads nowhere."""
-    parent = link.referred_table.alias("parent")
-    met = [element.parent == parent.c[element.column.name] for element in link.elements]
-    given = [element.parent.is_not(None) for element in link.elements]
-    found = exists().select_from(parent).where(*met).correlate(table)
-    return select(*table.primary_key.columns).where(*given, not_(found))
+@cache
+def _broken_links() -> str:
+    """Finds all rows whose link leads nowhere: table, key, and where it leads.
+
+    One statement for all links of all tables, made once: to make and to send each of them takes
+    longer than to run it.
+    """
+    return " UNION ALL ".join(
+        _broken(table, link)
+        for table in metadata.sorted_tables
+        for link in table.foreign_key_constraints
+    )
+
+
+def _broken(table: Table, link: ForeignKeyConstraint) -> str:
+    parent = link.referred_table.name
+    keys = " || ',' || ".join(f'CAST(t."{key.name}" AS TEXT)' for key in table.primary_key.columns)
+    given = " AND ".join(f't."{one.parent.name}" IS NOT NULL' for one in link.elements)
+    met = " AND ".join(f'p."{one.column.name}" = t."{one.parent.name}"' for one in link.elements)
+    return (
+        f"SELECT '{table.name}', {keys}, '{parent}'"  # noqa: S608 - names of the schema
+        f' FROM "{table.name}" AS t'
+        f' WHERE {given} AND NOT EXISTS (SELECT 1 FROM "{parent}" AS p WHERE {met})'
+    )

@@ -12,6 +12,7 @@ from gateway.command.sections import (
     RelaySection,
     is_loopback,
 )
+from gateway.domain.daily import TRIAL_DAYS_MAX
 from gateway.domain.host_names import common_domain, is_address, is_domain
 
 PUBLIC_HOSTS_MAX = 3  # a join string carries no more
@@ -52,6 +53,8 @@ def check(configuration: GatewayConfiguration) -> None:
         raise ConfigurationError(f"log.level must be one of {', '.join(LOG_LEVELS)}")
     check_database(configuration.database)
     _check_history(configuration.history)
+    if not 0 <= configuration.credits.trial_days <= TRIAL_DAYS_MAX:
+        raise ConfigurationError(f"credits.trial_days must be from 0 to {TRIAL_DAYS_MAX}")
 
 
 def _check_port(name: str, port: int) -> None:

@@ -18,6 +18,7 @@ from gateway.api.application import make_app
 from gateway.api.devices_listener import make_devices_app
 from gateway.api.serving import devices_tls, serve_devices, serve_people
 from gateway.clock import Clock, test_clock_file
+from gateway.clock_guard import ClockGuard
 from gateway.command.configuration import (
     ConfigurationError,
     GatewayConfiguration,
@@ -36,7 +37,7 @@ from gateway.ingest.node import Node, NodeSettings
 from gateway.ingest.sender import Sender
 from gateway.ingest.session import Login
 from gateway.jobs import presence
-from gateway.jobs.housekeeping import mark_alive, note_field_table
+from gateway.jobs.housekeeping import begin, note_field_table
 from gateway.jobs.retention import KeptDays
 from gateway.jobs.schedule import Schedule
 from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
@@ -46,9 +47,13 @@ from gateway.mqtt_server.connection import TlsListener, UnixListener
 from gateway.mqtt_server.login_file import LoginFile
 from gateway.mqtt_server.probe import ProbeSettings, UnsafeServer
 from gateway.mqtt_server.share_group import share_group
+from gateway.operations.clock_state import known
 from gateway.operations.registry import Site
 from gateway.operations.ticket_making import TicketSigner
+from gateway.operations.trial import TRIAL_DAYS_KEY
 from gateway.storage.address import open_store
+from gateway.storage.installation_facts import put
+from gateway.storage.locks import Tree
 from gateway.storage.migrate import SchemaTooNew, migrate
 from gateway.storage.store import Store, StoreError
 from gateway.storage.transaction import Signal
@@ -172,11 +177,15 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     clock = Clock(_moved_clock(configuration))
     site = _site(configuration, keys)
     passwords = read_mqtt_logins(configuration.mqtt.logins_file)
-    store = await _open(configuration, keys, clock, stack)
+    guard = ClockGuard(clock)
+    store = await _open(configuration, keys, clock, guard, stack)
     await ensure_operator(store, configuration.data.admin_file)
     # Before anything else happens: the time since the last mark was an outage.
-    await store.write(mark_alive)
+    await store.write(begin, tree=Tree.ALONE)
+    guard.learn(*await store.read(known))
     await store.write(note_field_table)
+    trial_days = str(configuration.credits.trial_days)
+    await store.write(lambda tx: put(tx, TRIAL_DAYS_KEY, trial_days))
     await store.write(lambda tx: introduce_relay(tx, configuration, passwords))
     telemetry = Telemetry(clock.wall_ms())
     logins = login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
@@ -200,7 +209,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
         site.tickets,
         lambda: node_.session,
     )
-    schedule = Schedule(store, clock, telemetry, _kept_days(configuration))
+    schedule = Schedule(store, clock, telemetry, _kept_days(configuration), guard)
     loop = asyncio.get_running_loop()
     _listen_to(store, loop, Signal.OUTBOX, sender.hint)
     _listen_to(store, loop, Signal.RECHECK, schedule.hint)
@@ -213,7 +222,11 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
 
 
 async def _open(
-    configuration: GatewayConfiguration, keys: KeyFiles, clock: Clock, stack: AsyncExitStack
+    configuration: GatewayConfiguration,
+    keys: KeyFiles,
+    clock: Clock,
+    guard: ClockGuard,
+    stack: AsyncExitStack,
 ) -> Store:
     """The database, brought up to date, once it is there."""
     address = address_of(configuration)
@@ -226,7 +239,7 @@ async def _open(
             )
     await until_there(address, log.warning)
     await asyncio.to_thread(migrate, address)
-    store = open_store(address, wall_ms=clock.wall_ms, moved_ms=clock.offset_ms)
+    store = open_store(address, wall_ms=clock.wall_ms, moved_ms=clock.offset_ms, guard=guard)
     stack.callback(store.close)
     await store.write(lambda tx: claim_database(tx, address, keys))
     return store

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.domain.instants import SECOND_MS
-from gateway.jobs.housekeeping import get, put
+from gateway.storage.installation_facts import get, put
 from gateway.storage.store import Lane, Store, StoreBusy
 from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 
 _COLUMNS = (
     "seq, id, operation_id, kind, from_account, to_account, days, free, company_id, company_path, "
-    "device_id, serial, payer_company_id, payer_path, actor, cause, note, at"
+    "device_id, serial, payer_company_id, payer_path, actor, cause, note, at, "
+    "lot_account, reverses"
 )
 _TRANSFERS = "SELECT {} FROM transfer ORDER BY id{}"
 _FREE = _COLUMNS.split(", ").index("free")

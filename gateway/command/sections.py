@@ -243,6 +243,16 @@ class HistorySection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreditsSection:
+    """What the whole installation gives."""
+
+    trial_days: Annotated[
+        int,
+        "Free days that a device gets at its first contact if it was never paid for, 0 to 365.",
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSection:
     """What the gateway says on standard error."""
 
@@ -261,6 +271,7 @@ class GatewayConfiguration:
     relay: RelaySection = field(default_factory=RelaySection)
     database: DatabaseSection = field(default_factory=DatabaseSection)
     history: HistorySection = field(default_factory=HistorySection)
+    credits: CreditsSection = field(default_factory=CreditsSection)
     log: LogSection = field(default_factory=LogSection)
 
     sections: ClassVar[dict[str, type]] = {
@@ -271,6 +282,7 @@ class GatewayConfiguration:
         "relay": RelaySection,
         "database": DatabaseSection,
         "history": HistorySection,
+        "credits": CreditsSection,
         "log": LogSection,
     }
 

@@ -19,7 +19,12 @@ COLUMNS = {
     "bytes_out",
     "audit": "at verb actor owner serial detail.protocol detail.target detail.reason "
     "detail.ended_because subject",
+    "transfers": "kind days from_account to_account sentence",
+    "left": "company_id days credits",
     "hops": "hop state code at detail advice",
+    "imports": "id company_id file_name state lines checked bad actor at",
+    "report": "line serial company_id outcome",
+    "kept": "serial because",
     "others": "person protocol since",
 }
 
@@ -46,9 +51,12 @@ def print_answer(noun: str, content: Any) -> None:
                 table.add_row(_cell(name), _cell(value))
         console.print(table)
         for name, value in beneath.items():
+            last = name.rpartition(".")[2]
+            if last != name and last in beneath:
+                continue  # a dry run has them at its end, of whatever operation
             console.print()
             console.print(_cell(name), style="dim")
-            _print_items(console, name, value)
+            _print_items(console, last, value)
 
 
 def _are_things(value: Any) -> bool:

@@ -17,12 +17,41 @@ class Kind(StrEnum):
     """What a transfer is for."""
 
     GRANT = "grant"
+    TRIAL = "trial"
+    MOVE = "move"
     ACTIVATE = "activate"
     EXTEND = "extend"
+    COURTESY = "courtesy"
+    DAY = "day"
     SERVE = "serve"
+    CARRY = "carry"
     FORFEIT = "forfeit"
+    REFUND = "refund"
     UNUSED = "unused"
     EXPIRE = "expire"
+    CODE_MAKE = "code_make"
+    CODE_REDEEM = "code_redeem"
+    CODE_DELETE = "code_delete"
+    CLOSE = "close"
+    REVERSE = "reverse"
+
+
+# What begins, ends or counts by an instant: none of it is booked while the clock is in doubt.
+CLOCK_DECIDES = frozenset(
+    {
+        Kind.ACTIVATE,
+        Kind.EXTEND,
+        Kind.COURTESY,
+        Kind.DAY,
+        Kind.SERVE,
+        Kind.CARRY,
+        Kind.FORFEIT,
+        Kind.REFUND,
+        Kind.UNUSED,
+        Kind.EXPIRE,
+        Kind.CODE_REDEEM,  # what is over of a code is lost then
+    }
+)
 
 
 class Sink(StrEnum):
@@ -56,11 +85,17 @@ class Draw:
 
 def pool_name(company_id: int, expires_day: int | None, *, free: bool, redeemed: bool) -> str:
     """The name of a pool account, unique in the ledger."""
+    return f"pool:{company_id}:{_lot_name(expires_day, free=free, redeemed=redeemed)}"
+
+
+def code_name(code_id: int, expires_day: int | None, *, free: bool, redeemed: bool) -> str:
+    """The name of an account of a credit code, which keeps the lots that its days came from."""
+    return f"code:{code_id}:{_lot_name(expires_day, free=free, redeemed=redeemed)}"
+
+
+def _lot_name(expires_day: int | None, *, free: bool, redeemed: bool) -> str:
     expiry = "never" if expires_day is None else day_text(expires_day)
-    return (
-        f"pool:{company_id}:{expiry}:{'free' if free else 'paid'}"
-        f":{'redeemed' if redeemed else 'given'}"
-    )
+    return f"{expiry}:{'free' if free else 'paid'}:{'redeemed' if redeemed else 'given'}"
 
 
 def prepaid_name(device_id: int) -> str:
@@ -124,6 +159,8 @@ def credits_text(days: int) -> str:
 
 CAUSES = {
     "operator": "because somebody asked for it",
+    "installation.restored": "because the installation was restored from a backup",
+    "courtesy": "because somebody above wanted to",
     "on_contact": "because the device reported for the first time",
     "resumed": "because the device reported again and wanted service",
     "period_end": "because its period ended and auto extend is on",
@@ -132,6 +169,13 @@ CAUSES = {
     "period_over": "because its period is over",
     "expired": "because its last valid day is over",
     "registration_lapsed": "because its registration was never used",
+    "imported": "because it was registered from a file",
+    "import_undone": "because its import was undone",
+    "moved": "because the device went to another company",
+    "replaced": "because it takes the place of another device",
+    "replacement_undone": "because the replacement was undone",
+    "company_closed": "because its company was closed",
+    "trial": "because it reported for the first time",
 }
 
 
@@ -148,6 +192,8 @@ class Told:
     cause: str
     free: bool
     note: str
+    source: str | None = None  # whose pool the days left
+    target: str | None = None  # whose pool they reached
 
 
 def sentence(told: Told) -> str:
@@ -160,16 +206,40 @@ def sentence(told: Told) -> str:
     match told.kind:
         case Kind.GRANT:
             text = f"{told.company} was given {amount}"
+        case Kind.TRIAL:
+            text = f"{told.company} was given {amount} to try {told.serial}"
+        case Kind.MOVE:
+            text = f"{amount} of {told.source or told.company} went to {told.target or 'another'}"
         case Kind.ACTIVATE:
             text = f"{told.serial} was activated for {amount}, {by}, {why}"
         case Kind.EXTEND:
             text = f"{told.serial} was extended by {amount}, {by}, {why}"
+        case Kind.COURTESY:
+            text = f"{told.serial} was given {amount} by {told.payer}"
+        case Kind.DAY:
+            devices = "1 device was" if told.days == 1 else f"{told.days} devices were"
+            text = f"{devices} heard for {amount}, {by}"
         case Kind.SERVE:
             text = f"{told.serial} used {amount}, {why}"
+        case Kind.CARRY:
+            text = f"{amount} went over to {told.serial}, {why}"
         case Kind.FORFEIT:
             text = f"{amount} of {told.serial} were forfeited, {why}"
+        case Kind.REFUND:
+            text = f"{amount} of {told.serial} went back to {told.payer}, {why}"
         case Kind.UNUSED:
             text = f"{amount} of {told.serial} went back to {told.payer}: it was never heard"
         case Kind.EXPIRE:
             text = f"{amount} of {told.company} expired"
+        case Kind.CODE_MAKE:
+            text = f"{told.company} put {amount} into a credit code"
+        case Kind.CODE_REDEEM:
+            text = f"{told.company} redeemed a credit code of {amount}"
+        case Kind.CODE_DELETE:
+            text = f"{amount} of a deleted credit code went back to {told.company}"
+        case Kind.CLOSE:
+            where = f"went to {told.target}" if told.target else "were forfeited"
+            text = f"{amount} of {told.company} {where}: the company was closed"
+        case Kind.REVERSE:
+            text = f"{amount} were taken back from {told.source or told.serial or told.company}"
     return f"{text}; note: {told.note}." if told.note else f"{text}."

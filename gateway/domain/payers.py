@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from gateway.domain.ledger import Draw, Lot, spend
 from gateway.domain.refusals import Code
 
+LIMIT_STEPS = (100, 80)  # per cent of a monthly limit, of which people above are told
+
 
 @dataclass(frozen=True, slots=True)
 class Purse:
@@ -47,3 +49,11 @@ def find_payer(purses: Sequence[Purse], days: int, today: int) -> Payment | Code
         if purse.limit_days_left is not None and purse.limit_days_left < days:
             return Code.PARENT_LIMIT_REACHED
     return Code.CREDITS_INSUFFICIENT
+
+
+def limit_step(limit_days: int, before: int, after: int) -> int | None:
+    """The highest step that a charge reached: days taken before it and after; None if none."""
+    for percent in LIMIT_STEPS:
+        if before * 100 < limit_days * percent <= after * 100:
+            return percent
+    return None

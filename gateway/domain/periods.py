@@ -108,12 +108,13 @@ class Standing:
     last_heard_ms: int | None
     grace: Grace | None
     extend_unheard: bool
+    paid_before: bool = False  # with a period or, under the plan `daily`, a day
 
 
 def wish(standing: Standing, now_ms: int, *, contact: bool) -> Wish:
     """Whether a credit should be taken now. `contact`: a heartbeat is being handled."""
     if standing.last_end_ms is None:
-        if standing.start == "later":
+        if standing.start == "later" or (standing.paid_before and not standing.auto_extend):
             return Wish.NOTHING
         # One that was heard in this registration waits for credits alone, not for its next contact.
         heard = contact or standing.last_heard_ms is not None

@@ -29,6 +29,15 @@ class Code(StrEnum):
     TOO_MANY_SESSIONS = "too_many_sessions"
     SESSION_OVER = "session_over"
     NOTHING_WAITS = "nothing_waits"
+    CREDIT_CODE_UNKNOWN = "credit_code_unknown"
+    CREDIT_CODE_USED = "credit_code_used"
+    CREDIT_CODE_EXPIRED = "credit_code_expired"
+    NOTHING_TO_REVERSE = "nothing_to_reverse"
+    REQUEST_OPEN = "request_open"
+    REQUEST_ANSWERED = "request_answered"
+    CANNOT_REPLACE = "cannot_replace"
+    TOO_LATE = "too_late"
+    COMPANY_CLOSED = "company_closed"
     CLOCK_IN_DOUBT = "clock_in_doubt"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -58,6 +67,15 @@ STATUS: dict[Code, tuple[int, str]] = {
     Code.TOO_MANY_SESSIONS: (409, "There are too many open sessions"),
     Code.SESSION_OVER: (409, "The session is over"),
     Code.NOTHING_WAITS: (409, "Nothing waits for release"),
+    Code.CREDIT_CODE_UNKNOWN: (404, "There is no such credit code"),
+    Code.CREDIT_CODE_USED: (409, "The credit code was redeemed or deleted already"),
+    Code.CREDIT_CODE_EXPIRED: (409, "The credits of this code have expired"),
+    Code.NOTHING_TO_REVERSE: (409, "Nothing of this transfer can be taken back"),
+    Code.REQUEST_OPEN: (409, "A request for credits waits for an answer already"),
+    Code.REQUEST_ANSWERED: (409, "The request was answered already"),
+    Code.CANNOT_REPLACE: (409, "This device cannot take the other's place"),
+    Code.TOO_LATE: (409, "It is too late to undo this"),
+    Code.COMPANY_CLOSED: (409, "The company is closed"),
     Code.CLOCK_IN_DOUBT: (503, "The server's clock is in doubt; charges are stopped"),
     Code.UNAVAILABLE: (503, "Try again in a moment"),
     Code.INTERNAL: (500, "Something went wrong on our side"),

@@ -6,6 +6,7 @@ from enum import StrEnum
 from gateway.domain.instants import DAY_MS
 
 LAPSES_MS = 30 * DAY_MS  # a registration never joined no longer blocks others
+UNDONE_WITHIN_MS = DAY_MS  # how long a replaced router's credential is kept for an undo
 HASH_KEPT_MS = 90 * DAY_MS  # how long a dormant device can be woken from the desk
 
 

@@ -22,8 +22,11 @@ class Right(StrEnum):
     SEE_DEVICES = "see_devices"  # names, days and state
     SEE_HISTORY = "see_history"  # values, plots
     SEE_CREDITS = "see_credits"
+    MOVE_CREDITS = "move_credits"  # moves, codes, days given, answers to requests
+    SEE_STATEMENTS = "see_statements"  # and prices
     MANAGE_DEVICES = "manage_devices"  # register, activate, extend: may spend credits
-    UNREGISTER = "unregister"
+    UNREGISTER = "unregister"  # and import
+    MOVE_DEVICES = "move_devices"  # and forget
     COMMAND = "command"
     REACH = "reach"  # sessions to the router itself and to saved targets
     REACH_ANY = "reach_any"  # and to any other; saving targets
@@ -32,8 +35,18 @@ class Right(StrEnum):
     MANAGE_PEOPLE = "manage_people"
 
 
+# What may still be done in a company that was closed.
+READING = frozenset(right for right in Right if right.value.startswith("see_"))
 _ADMINISTRATOR = frozenset(Right) - {Right.OPERATE}
-_BILLING = frozenset({Right.SEE_COMPANIES, Right.SEE_DEVICES, Right.SEE_CREDITS})
+_BILLING = frozenset(
+    {
+        Right.SEE_COMPANIES,
+        Right.SEE_DEVICES,
+        Right.SEE_CREDITS,
+        Right.MOVE_CREDITS,
+        Right.SEE_STATEMENTS,
+    }
+)
 _BY_ROLE: Mapping[Role, frozenset[Right]] = {
     Role.ADMINISTRATOR: _ADMINISTRATOR,
     Role.BILLING: _BILLING,

@@ -18,8 +18,10 @@ from gateway.domain.service import UNSERVED_INTERVAL_S, State
 from gateway.ingest import answers, rows
 from gateway.ingest.rows import Live, Writes
 from gateway.ingest.standings import Standings, served_at_once
+from gateway.operations.clock_state import trust_of
+from gateway.operations.daily import DAILY
 from gateway.operations.session_locks import lock_sessions_of
-from gateway.operations.standing import bring_up_to_date, tell_interval
+from gateway.operations.standing import tell_interval
 from gateway.operations.telling import tell_device
 from gateway.storage.transaction import Transaction
 from wire import topics
@@ -108,7 +110,7 @@ class Batch:
                 self._answer(live, body)
             elif type(body) is Unreadable:
                 self._unreadable(live, body)
-        self._standings.write()
+        self._writes.days += self._standings.write()
         self._writes.save(self._tx)
         self._outcome.receipts = [self._receipt(live, row) for live, row in self._due.values()]
         return self._outcome
@@ -164,7 +166,7 @@ class Batch:
             self._writes.past_runs[row.id] = row
         self._count(live, message, taken)
         if served:
-            self._store(live, row, message, taken.fresh, taken.state, arrival_ms)
+            self._store(live, row, message, taken, arrival_ms)
         else:
             self._outcome.unserved += 1
         if current is live.run:
@@ -251,19 +253,13 @@ class Batch:
         """Whether samples are kept; what falls due is charged here and now."""
         if served_at_once(self._tx, live):
             return True
-        held = self._standings.of(live)
-        was_active = held.active
-        bring_up_to_date(self._tx, self._standings.treasury, held, contact=True)
-        self._standings.save(held)
+        was_active = live.state == State.ACTIVE
+        held = self._standings.heard(live)
         if live.first_heard_at is None:
             rows.set_first_heard(self._tx, live.id)
             live.first_heard_at = self._tx.now_ms
-        live.state, live.period_end, live.grace_until = (
-            held.state,
-            held.period_end,
-            held.grace_until,
-        )
-        live.payer_id = held.payer_id
+        live.state, live.period_end, live.payer_id = held.state, held.period_end, held.payer_id
+        live.grace_until, live.owed_days = held.grace_until, held.owed_days
         if held.period_start is not None:
             # The heartbeat that begins a period is heard in it, though it arrived before.
             live.last_heard_at = max(live.last_heard_at, held.period_start)
@@ -277,14 +273,9 @@ class Batch:
         return held.active
 
     def _store(
-        self,
-        live: Live,
-        row: RunRow,
-        message: Message,
-        fresh: list[Any],
-        state: list[Any],
-        arrival_ms: int,
+        self, live: Live, row: RunRow, message: Message, taken: Taken, arrival_ms: int
     ) -> None:
+        fresh, state = taken.fresh, taken.state
         before_ms = None
         if message.origin is not None and message.origin.offset_ms is None:
             before_ms = rows.last_instant_before(self._tx, live.id, row.id)
@@ -293,22 +284,30 @@ class Batch:
         for sample in fresh:
             at, time_from = instant_of(sample, message, arrival_ms, before_ms)
             kept = rows.encode(sample.values).decode()
-            self._writes.heartbeats.append((live.id, row.id, sample.number, at, time_from, kept))
+            owner = live.id if at >= live.since else rows.holder_at(self._tx, live, at)
+            self._writes.heartbeats.append((owner, row.id, sample.number, at, time_from, kept))
             if at < self._late_before_ms:
-                self._writes.late_hours.add((live.id, at // HOUR_MS))
+                self._writes.late_hours.add((owner, at // HOUR_MS))
             if row.last_at_ms is None or at > row.last_at_ms:
                 row.last_at_ms = at
-            if state and sample.number >= first_state:
+            if state and sample.number >= first_state and owner == live.id:
                 for id_, value in sample.values.items():
                     changes[id_] = (value, at)
         if changes:
             rows.keep_latest(self._tx, live, changes)
         self._outcome.stored += len(fresh)
-        counted = live.period_end is not None and live.id not in self._uncounted
-        if fresh and live.last_day != self._tx.today and counted:
+        if fresh and live.last_day != self._tx.today and not trust_of(self._tx).doubt:
+            self._count_day(live)
+
+    def _count_day(self, live: Live) -> None:
+        """The first sample of a day: under a running period it is paid, else it may be charged."""
+        today = self._tx.today
+        if live.period_end is not None and live.id not in self._uncounted:
             assert live.payer_id is not None
-            live.last_day = self._tx.today
-            self._writes.days.append((live.id, self._tx.today, live.company_id, live.payer_id))
+            live.last_day = today
+            self._writes.days.append((live.id, today, live.company_id, live.payer_id, None))
+        elif live.period_end is None and live.plan == DAILY:
+            self._standings.take_day(live)
 
     def _check_interval(self, live: Live) -> None:
         """A device that missed what it was told about its interval is told again."""

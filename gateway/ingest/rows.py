@@ -17,13 +17,15 @@ encode = msgspec.json.Encoder().encode
 # Counters and other columns that few heartbeats change are not read here.
 _LOAD = """
 SELECT d.id, d.serial, d.company_id, d.registered, d.first_heard_at, d.state, d.period_end,
-       d.grace_until, d.payer_id, l.last_day, l.interval_s, l.presence, l.recent,
+       d.grace_until, d.owed_days, d.payer_id, d.taken_over_at,
+       (SELECT c.plan FROM company AS c WHERE c.id = d.company_id),
+       l.last_day, l.interval_s, l.presence, l.recent,
        l.run_id, l.run, l.upto, l.ranges, l.state_seq, l.need_full, l.last_at, l.connection,
        l.nonce IS NOT NULL
 FROM device AS d JOIN device_live AS l ON l.device_id = d.id
 WHERE {}
 """
-_DEVICE_COLUMNS = 13
+_DEVICE_COLUMNS = 16
 _LATEST = "SELECT latest FROM device_latest WHERE device_id = ?"
 _SAVE_LATEST = "UPDATE device_latest SET latest = ? WHERE device_id = ?"
 QUARANTINE_ROWS_MAX = 1_000
@@ -70,7 +72,8 @@ WHERE id = ?
 """
 _HEARTBEAT = ("device_id", "run_id", "number", "at", "time_from", "fields")
 _ADD_DAYS = (
-    "INSERT INTO monitored_day (device_id, day, company_id, payer_id) VALUES (?, ?, ?, ?)"
+    "INSERT INTO monitored_day (device_id, day, company_id, payer_id, transfer_id)"
+    " VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING"
 )
 _ADD_PRESENCE = (
@@ -85,6 +88,9 @@ WHERE id = ? AND device_id = ? AND sent_at IS NOT NULL
       AND (answered_at IS NULL OR outcome = 'unknown')
 """
 _FIRST_HEARD = "UPDATE device SET first_heard_at = ? WHERE id = ? AND first_heard_at IS NULL"
+_HOLDER = """
+SELECT id FROM device WHERE serial = ? AND ended_at > ? ORDER BY ended_at LIMIT 1
+"""
 _LAST_BEFORE = "SELECT max(last_at) FROM run WHERE device_id = ? AND id < ?"
 
 
@@ -102,13 +108,16 @@ class Live:
         "late_at",
         "node",
         "offline_at",
+        "owed_days",
         "payer_id",
         "period_end",
+        "plan",
         "presence",
         "recent",
         "registered",
         "run",
         "serial",
+        "since",
         "state",
     )
 
@@ -129,12 +138,16 @@ class Live:
             self.state,
             self.period_end,
             self.grace_until,
+            self.owed_days,
             self.payer_id,
+            since,
+            self.plan,
             self.last_day,
             self.interval_s,
             self.presence,
             self.recent,
         ) = row[:_DEVICE_COLUMNS]
+        self.since = since or 0
         self.run = _current_run(row[_DEVICE_COLUMNS:]) if row[_DEVICE_COLUMNS] is not None else None
 
 
@@ -148,6 +161,12 @@ def _current_run(row: Sequence[Any]) -> RunRow:
 
 def _settled(upto: int, ranges: str | None) -> Settled:
     return Settled(upto, () if ranges is None else _ranges_decoder.decode(ranges))
+
+
+def holder_at(tx: Transaction, live: Live, at: int) -> int:
+    """The tenure to which an older sample belongs: what a sold device had kept is its seller's."""
+    found = tx.fetch(_HOLDER, (live.serial, at))
+    return int(found[0][0]) if found else int(live.id)
 
 
 def load(tx: Transaction, serials: Iterable[str]) -> dict[str, Live]:
@@ -242,7 +261,7 @@ class Writes:
         self.past_runs: dict[int, RunRow] = {}
         self.connections: dict[int, tuple[int, str | None]] = {}
         self.heartbeats: list[tuple[int, int, int, int, int, str]] = []
-        self.days: list[tuple[int, int, int, int]] = []
+        self.days: list[tuple[int, int, int, int, str | None]] = []
         self.late_hours: set[tuple[int, int]] = set()
         self.presences: list[tuple[int, int, str, str, int]] = []
         self.quarantined: list[tuple[str, str, bytes, int]] = []

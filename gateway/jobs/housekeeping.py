@@ -12,23 +12,24 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.instants import DAY_MS, MINUTE_MS
-from gateway.domain.registering import HASH_KEPT_MS
+from gateway.domain.registering import HASH_KEPT_MS, UNDONE_WITHIN_MS
 from gateway.domain.sessions import REVOCATION_KEPT_MS, SESSION_KEPT_MS, USAGE_KEPT_MS
+from gateway.operations.clock_state import note_running, note_start, trust_of
 from gateway.operations.session_locks import locked
+from gateway.storage.installation_facts import get, put
 from gateway.storage.schema import (
     api_token,
     device,
     device_live,
     enrolment,
     idempotency,
-    installation,
     join_code,
     mqtt_login,
     outage,
     outbox,
+    replacement,
     revocation,
     session,
     session_usage,
@@ -45,36 +46,40 @@ _ALIVE = "alive_at"
 _FIELD_TABLE = "field_table_version"
 
 
-def put(tx: Transaction, key: str, value: str) -> None:
-    """Keeps a fact about the installation."""
-    dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(installation)
-    tx.run(
-        statement.on_conflict_do_update(
-            index_elements=["key"], set_={"value": statement.excluded.value}
-        ),
-        {"key": key, "value": value},
-    )
+def begin(tx: Transaction) -> None:
+    """At a start, before anything else: notes what nobody can tell from a wrong clock.
+
+    To be run alone, so that no gateway goes on before it is known.
+    """
+    note_start(tx, _alive_at(tx))
+    mark_alive(tx)
 
 
-def get(tx: Transaction, key: str) -> str | None:
-    """A fact about the installation."""
-    found = tx.scalar(select(installation.c.value).where(installation.c.key == key))
-    return None if found is None else str(found)
-
-
-def mark_alive(tx: Transaction, lived_ms: int = 0) -> None:
+def mark_alive(tx: Transaction, lived_ms: int = 0) -> bool:
     """Says that the server worked at this instant; a longer gap than usual was an outage.
 
-    `lived_ms`: by how much a test moved the clock of the running server. That time counts as
-    lived through; a clock that was moved while the server was down is an outage as any other.
+    `lived_ms`: by how much a test moved the clock of the running server, and time in which its
+    clock was in doubt. That counts as lived through; a clock that was moved while the server was
+    down is an outage as any other. False, and nothing was said, while the clock is in doubt.
     """
+    if trust_of(tx).doubt:
+        return False
     if not tx.alone("alive"):
-        return  # another gateway says so now
-    before = get(tx, _ALIVE)
-    if before is not None and tx.now_ms - int(before) - lived_ms > OUTAGE_MS_MIN:
-        tx.run(insert(outage), {"started_at": int(before), "ended_at": tx.now_ms})
+        return True  # another gateway says so now
+    before = _alive_at(tx)
+    if before is not None:
+        ran_ms = tx.now_ms - before
+        if ran_ms - lived_ms > OUTAGE_MS_MIN:
+            tx.run(insert(outage), {"started_at": before, "ended_at": tx.now_ms})
+            ran_ms = lived_ms
+        note_running(tx, ran_ms)
     put(tx, _ALIVE, str(tx.now_ms))
+    return True
+
+
+def _alive_at(tx: Transaction) -> int | None:
+    at = get(tx, _ALIVE)
+    return None if at is None else int(at)
 
 
 def note_field_table(tx: Transaction) -> None:
@@ -137,7 +142,17 @@ def clean(tx: Transaction) -> int:
         deleted = tx.run(delete(table).where(tuple_(*key).in_(some)))
         if deleted:
             return deleted
-    return _forget_enrolments(tx) or _forget_sessions(tx)
+    return _forget_enrolments(tx) or _forget_replaced(tx) or _forget_sessions(tx)
+
+
+def _forget_replaced(tx: Transaction) -> int:
+    """Credentials of replaced devices, once the replacement cannot be undone any more."""
+    over = replacement.c.at < tx.now_ms - UNDONE_WITHIN_MS
+    some = select(replacement.c.id).where(over, replacement.c.kept != "{}").limit(ROWS_AT_ONCE)
+    mine = tx.claim(some)
+    if not mine:
+        return 0
+    return tx.run(update(replacement).where(replacement.c.id.in_(mine)).values(kept="{}"))
 
 
 def _forget_enrolments(tx: Transaction) -> int:

@@ -3,20 +3,27 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    true,
+)
 
 from gateway.domain.instants import DAY_MS
 from gateway.domain.ledger import Kind
 from gateway.domain.service import State
 from gateway.operations.booking import EXPIRED, Booking
-from gateway.operations.standing import (
-    HELD_COLUMNS,
-    Held,
-    bring_up_to_date,
-    held_of,
-    may_be_charged,
-    save_all,
-)
+from gateway.operations.clock_state import trust_of
+from gateway.operations.held import HELD_COLUMNS, Held, held_of, save_all
+from gateway.operations.standing import bring_up_to_date, may_be_charged
 from gateway.operations.treasury import Treasury
 from gateway.storage.schema import account, company_path, device, device_live, recheck
 from gateway.storage.transaction import Transaction
@@ -42,14 +49,20 @@ def _held() -> Select[Any]:
     )
 
 
-def _due(now_ms: int) -> ColumnElement[bool]:
+def _due(tx: Transaction) -> ColumnElement[bool]:
     """Over: the period, or the grace of a device that is still served in it."""
+    trust = trust_of(tx)
+    ended = device.c.period_end <= tx.now_ms
+    if trust.wary_after is not None:
+        # Charged once since a start at which the clock may have been wrong: not again so far.
+        ended = and_(ended, func.coalesce(device.c.period_seq, 0) < trust.wary_after)
     return and_(
         device.c.registered,
         or_(
-            device.c.period_end <= now_ms,
-            and_(device.c.grace_until <= now_ms, device.c.state == State.ACTIVE.value),
+            ended,
+            and_(device.c.grace_until <= tx.now_ms, device.c.state == State.ACTIVE.value),
         ),
+        false() if trust.doubt else true(),
     )
 
 
@@ -62,7 +75,7 @@ def due_in_order(tx: Transaction) -> list[int]:
     rows = tx.all(
         select(device.c.id)
         .join_from(device, device_live, device_live.c.device_id == device.c.id)
-        .where(_due(tx.now_ms))
+        .where(_due(tx))
         .order_by(*_in_order(tx.now_ms))
         .limit(LOOKED_AHEAD)
     )
@@ -78,7 +91,7 @@ def settle_due(tx: Transaction, ids: list[int]) -> int | None:
     if not tx.alone("periods"):
         return None
     claimed = tx.claim_devices(select(device.c.id).where(device.c.id.in_(ids)))
-    held_by_id = _held_by_id(tx, claimed, _due(tx.now_ms))
+    held_by_id = _held_by_id(tx, claimed, _due(tx))
     _settle(tx, [held_by_id[id_] for id_ in ids if id_ in held_by_id], forced=False)
     return len(held_by_id)
 
@@ -104,6 +117,8 @@ def _settle(tx: Transaction, some: list[Held], *, forced: bool) -> int:
 
 def next_recheck(tx: Transaction) -> tuple[int, int] | None:
     """The company whose subtree is looked at next, and when it was queued."""
+    if trust_of(tx).doubt:
+        return None  # nobody can be charged now; the queue is kept
     row = tx.one(select(recheck).order_by(recheck.c.queued_at, recheck.c.company_id).limit(1))
     return None if row is None else (row.company_id, row.queued_at)
 
@@ -132,7 +147,7 @@ def settle_some(tx: Transaction, ids: list[int]) -> int | None:
 
     None, and nothing was done, while another gateway looks at some.
     """
-    if not tx.alone("recheck"):
+    if trust_of(tx).doubt or not tx.alone("recheck"):
         return None
     # Nobody comes back for those that others hold now, so they are waited for.
     tx.lock_devices(select(device.c.id).where(device.c.id.in_(ids)))
@@ -148,12 +163,19 @@ def recheck_done(tx: Transaction, company_id: int, queued_at: int) -> None:
 
 
 def expire_pools(tx: Transaction) -> int:
-    """Books the expiry of lots whose last day is over; how many were booked."""
-    if not tx.alone("expiry"):
+    """Books the expiry of lots whose last day is over; how many were booked.
+
+    What expires does not come back, so nothing does while the clock may be wrong.
+    """
+    if not trust_of(tx).sure or not tx.alone("expiry"):
         return 0
     ids = tx.all(
         select(account.c.id)
-        .where(account.c.kind == "pool", account.c.balance > 0, account.c.expires_day < tx.today)
+        .where(
+            account.c.kind.in_(("pool", "code")),
+            account.c.balance > 0,
+            account.c.expires_day < tx.today,
+        )
         .order_by(account.c.id)
         .limit(POOLS_AT_ONCE)
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.clock import Clock
-from gateway.jobs import history, housekeeping, periods, retention, sessions
-from gateway.operations import telling
+from gateway.clock_guard import ClockGuard
+from gateway.jobs import history, housekeeping, months, periods, retention, sessions, warnings
+from gateway.operations import clock_state, telling
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
 
@@ -41,18 +42,24 @@ class Schedule:
         clock: Clock,
         telemetry: Telemetry,
         kept_days: retention.KeptDays = KEPT_DAYS,
+        guard: ClockGuard | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
         self._kept_days = kept_days
         self._offset_ms = clock.offset_ms()
+        self._guard = guard or ClockGuard(clock)
+        self._alive_s: float | None = None  # when last said, or tried
+        self._unsaid_ms = 0  # lived through while the clock was in doubt
         self._hint = asyncio.Event()
         self._jobs = [
+            _Job("clock", TICK_S, self._clocks),
             _Job("alive", ALIVE_EVERY_S, self._alive),
             _Job("recheck", TICK_S, self._recheck),
             _Job("periods", TICK_S, self._periods),
             _Job("expiry", 60.0, self._expiry),
+            _Job("months", 60.0, self._months),
             _Job("commands", 5.0, self._commands),
             _Job("clean", CLEAN_EVERY_S, self._clean),
         ]
@@ -118,10 +125,34 @@ class Schedule:
             self._telemetry.jobs_at_ms[job.name] = now_ms
 
     async def _alive(self) -> None:
+        now_s, before_s = asyncio.get_running_loop().time(), self._alive_s
         offset_ms = self._clock.offset_ms()
-        lived_ms = offset_ms - self._offset_ms
-        await self._store.write(lambda tx: housekeeping.mark_alive(tx, lived_ms), lane=Lane.JOBS)
-        self._offset_ms = offset_ms
+        lived_ms = offset_ms - self._offset_ms + self._unsaid_ms
+        said = await self._store.write(
+            lambda tx: housekeeping.mark_alive(tx, lived_ms), lane=Lane.JOBS
+        )
+        self._alive_s = now_s
+        if said:
+            self._offset_ms, self._unsaid_ms = offset_ms, 0
+        elif before_s is not None:
+            self._unsaid_ms += round((now_s - before_s) * 1000)
+
+    async def _clocks(self) -> None:
+        """Tells the guard what people accepted, and people what the guard sees."""
+        self._guard.learn(*await self._store.read(clock_state.known))
+        self._guard.trust()
+        told, before = self._guard.told(), self._telemetry.clock
+        self._telemetry.clock = told
+        if told.doubt and not before.doubt:
+            log.error("clock in doubt, charges are stopped why=%s", told.doubt)
+            self._telemetry.failed(self._clock.wall_ms(), "clock_in_doubt", told.doubt)
+        elif before.doubt and not told.doubt:
+            log.warning("clock believed again, charges go on")
+        if told.caution and not before.caution:
+            log.warning("clock not accepted yet, lots do not expire why=%s", told.caution)
+            self._telemetry.failed(self._clock.wall_ms(), "clock_not_accepted", told.caution)
+        elif before.caution and not told.caution:
+            log.info("clock accepted, lots expire again")
 
     async def _sessions(self) -> None:
         for _ in range(ROUNDS_MAX):
@@ -180,11 +211,22 @@ class Schedule:
             )
 
     async def _retention(self) -> None:
+        if self._guard.trust().doubt:
+            return  # what is deleted at a wrong time is gone
         await retention.delete_all(self._store, self._kept_days, ROUNDS_MAX)
 
     async def _expiry(self) -> None:
         while await self._store.write(periods.expire_pools, lane=Lane.JOBS):
             pass
+
+    async def _months(self) -> None:
+        """Marks what is over, and warns of what is to come."""
+        await self._store.write(months.close, lane=Lane.JOBS)
+        while await self._store.write(months.roll_up, lane=Lane.JOBS):
+            pass
+        while (seen := await self._store.read(warnings.look)) is not None:
+            if not await self._store.write(partial(warnings.keep, seen=seen), lane=Lane.JOBS):
+                break  # another gateway is at it
 
     async def _commands(self) -> None:
         while ids := await self._store.read(housekeeping.unanswered):
@@ -193,5 +235,7 @@ class Schedule:
                 break  # all of them are being answered, or ended by another gateway
 
     async def _clean(self) -> None:
+        if self._guard.trust().doubt:
+            return  # the same
         while await self._store.write(housekeeping.clean, lane=Lane.JOBS):
             pass

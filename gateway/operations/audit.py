@@ -9,8 +9,8 @@ from sqlalchemy import insert, select
 
 from gateway.domain.instants import instant_text
 from gateway.domain.rights import Right, user_of
-from gateway.operations.newest_first import of_companies
-from gateway.operations.registry import Call, Page, company_number, cursor_number, operation
+from gateway.operations.newest_first import newest, of_companies
+from gateway.operations.registry import Call, Page, company_number, operation
 from gateway.storage.schema import audit, person
 from gateway.storage.transaction import AnyRow, Transaction
 
@@ -86,12 +86,7 @@ def list_audit(call: Call, given: ListAudit) -> Entries:
         number = company_number(given.company, "company")
         call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
         roots = (number,)
-    statement = (
-        select(audit)
-        .where(of_companies(call, audit.c.company_id, roots))
-        .order_by(audit.c.id.desc())
-        .limit(given.limit + 1)
-    )
+    statement = select(audit).where(of_companies(call, audit.c.company_id, roots))
     for column, wanted in (
         (audit.c.serial, given.serial),
         (audit.c.verb, given.verb),
@@ -99,13 +94,9 @@ def list_audit(call: Call, given: ListAudit) -> Entries:
     ):
         if wanted:
             statement = statement.where(column == wanted)
-    before = cursor_number(given.cursor)
-    if before is not None:
-        statement = statement.where(audit.c.id < before)
-    rows = call.tx.all(statement)
+    rows, cursor = newest(call, statement, audit.c.id, given)
     names = _names(call.tx, rows)
-    items = [_shown(row, names) for row in rows[: given.limit]]
-    return Entries(items, items[-1].id if len(rows) > given.limit else None)
+    return Entries([_shown(row, names) for row in rows], cursor)
 
 
 def _names(tx: Transaction, rows: Sequence[AnyRow]) -> dict[int, str]:

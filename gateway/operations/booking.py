@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.domain.ledger import Draw, Kind, Sink, pool_name, prepaid_name, transfer_id
+from gateway.domain.ledger import (
+    CLOCK_DECIDES,
+    Draw,
+    Kind,
+    Sink,
+    code_name,
+    pool_name,
+    prepaid_name,
+    transfer_id,
+)
+from gateway.operations.clock_state import clock_refused, trust_of
 from gateway.storage.locks import LockOrderBroken
 from gateway.storage.schema import account
 from gateway.storage.transaction import OneRow, Transaction
@@ -83,11 +93,19 @@ class Booking:
         free: bool,
         payer_id: int | None = None,
         payer_path: tuple[int, ...] = (),
+        lot_id: int | None = None,
+        reverses: str | None = None,
     ) -> str:
-        """Moves days between two accounts; returns the transfer's id."""
+        """Moves days between two accounts; returns the transfer's id.
+
+        `lot_id`: of days that are carried between devices, the lot that paid them; `reverses`: the
+        transfer that is taken back.
+        """
         assert days > 0
         assert source != target
         tx = self.tx
+        if not tx.trust.sure and kind in CLOCK_DECIDES and (doubt := trust_of(tx).doubt):
+            raise clock_refused(doubt)
         for end in (source, target):
             if end not in _SINK_ACCOUNTS and end not in tx.locked.accounts:
                 raise LockOrderBroken(f"days are booked at account {end} without its lock")
@@ -111,7 +129,10 @@ class Booking:
             self.cause,
             self.note,
             tx.now_ms,
+            lot_id,
+            reverses,
         )
+        tx.booked.append(id_)
         journal = self.journal or Journal(tx)
         journal.add(row, source, target, days)
         if self.journal is None:
@@ -141,7 +162,7 @@ class Booking:
 
 _TRANSFER = (
     "id operation_id kind from_account to_account days free company_id company_path device_id"
-    " serial payer_company_id payer_path actor cause note at"
+    " serial payer_company_id payer_path actor cause note at lot_account reverses"
 ).split()
 _BY_NAME = select(account.c.id).where(account.c.name == bindparam("name"))
 
@@ -163,6 +184,51 @@ def pool_account(
             "expires_day": expires_day,
             "free": free,
             "redeemed": redeemed,
+            "balance": 0,
+        },
+    )
+
+
+def code_account(
+    tx: Transaction,
+    code_id: int,
+    company_id: int,
+    expires_day: int | None,
+    *,
+    free: bool,
+    redeemed: bool,
+) -> int:
+    """The account of a new credit code's days with this expiry."""
+    name = code_name(code_id, expires_day, free=free, redeemed=redeemed)
+    found = tx.scalar(_BY_NAME, {"name": name})
+    if found is not None:
+        return int(found)
+    return _made(
+        tx,
+        {
+            "name": name,
+            "kind": "code",
+            "company_id": company_id,
+            "code_id": code_id,
+            "expires_day": expires_day,
+            "free": free,
+            "redeemed": redeemed,
+            "balance": 0,
+        },
+    )
+
+
+def trial_account(tx: Transaction, name: str, company_id: int, expires_day: int) -> int:
+    """A pool of its own for a device's trial days, which leave it in the same transaction."""
+    return _made(
+        tx,
+        {
+            "name": name,
+            "kind": "pool",
+            "company_id": company_id,
+            "expires_day": expires_day,
+            "free": True,
+            "redeemed": False,
             "balance": 0,
         },
     )

@@ -1,9 +1,9 @@
 """Companies: the tree, its flags, suspension."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy import exists, insert, select, update
+from sqlalchemy import bindparam, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import instant_text
@@ -21,12 +21,26 @@ from gateway.operations.registry import (
     operation,
 )
 from gateway.storage.locks import Tree
-from gateway.storage.schema import company, company_path, membership, person
+from gateway.storage.schema import company, company_path, company_place, membership, person
 from gateway.storage.transaction import AnyRow
 
 Limit = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 GraceDays = Annotated[int, msgspec.Meta(ge=0, le=GRACE_DAYS_MAX)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
+Email = Annotated[str, msgspec.Meta(max_length=254, pattern=r"^(?:[^\s@]+@[^\s@]+)?$")]
+# Whoever pays decides, and whoever sells.
+FROM_ABOVE = frozenset(
+    "use_parent_credits parent_limit grace_days extend_unheard plan unregister show_prices".split()
+)
+
+
+_UP, _DOWN = company_path.alias("up"), company_path.alias("down")
+_PATHS = (
+    select(_UP.c.descendant_id, _UP.c.ancestor_id)
+    .join(_DOWN, _DOWN.c.descendant_id == _UP.c.descendant_id)
+    .where(_DOWN.c.ancestor_id == bindparam("moved"))
+    .order_by(_UP.c.descendant_id, _UP.c.depth.desc())
+)
 
 
 class Suspension(msgspec.Struct):
@@ -50,6 +64,7 @@ class Company(msgspec.Struct):
     reference: str
     settings: dict[str, Any]
     created_at: str
+    closed_at: str | None
 
 
 class Companies(msgspec.Struct):
@@ -75,7 +90,7 @@ class CreateCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parent_limit: Limit | None = None
     grace_days: GraceDays = GRACE_DAYS_DEFAULT
     extend_unheard: bool = False
-    plan: str = "block"
+    plan: Literal["block", "daily"] = "block"
     reference: Text = ""
     administrator_email: str = ""
 
@@ -96,6 +111,10 @@ class ChangeCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parent_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
     grace_days: GraceDays | msgspec.UnsetType = msgspec.UNSET
     extend_unheard: bool | msgspec.UnsetType = msgspec.UNSET
+    plan: Literal["block", "daily"] | msgspec.UnsetType = msgspec.UNSET
+    unregister: Literal["forfeit", "refund"] | msgspec.UnsetType = msgspec.UNSET
+    show_prices: bool | msgspec.UnsetType = msgspec.UNSET
+    billing_email: Email | msgspec.UnsetType = msgspec.UNSET
 
 
 def given_values(given: msgspec.Struct, *without: str) -> dict[str, Any]:
@@ -130,8 +149,14 @@ def show(call: Call, row: AnyRow) -> Company:
         row.grace_days,
         suspended,
         row.reference,
-        {"extend_unheard": row.extend_unheard},
+        {
+            "extend_unheard": row.extend_unheard,
+            "unregister": "refund" if row.refunds else "forfeit",
+            "show_prices": row.show_prices,
+            "billing_email": row.billing_email,
+        },
         instant_text(row.created_at),
+        None if row.closed_at is None else instant_text(row.closed_at),
     )
 
 
@@ -200,8 +225,6 @@ def create_company(call: Call, given: CreateCompany) -> Company:
     else:
         parent_id = company_number(given.parent_id, "parent_id")
         call.require(Right.MANAGE_COMPANIES, parent_id, see=Right.SEE_COMPANIES, what="company")
-    if given.plan != "block":
-        raise Refused(Code.VALIDATION, "plan: `block` is the one there is", field="plan")
     name = checked_name(given.name)
     number = _insert(call, given, name, parent_id)
     call.tx.run(insert(company_path), {"ancestor_id": number, "descendant_id": number, "depth": 0})
@@ -211,6 +234,7 @@ def create_company(call: Call, given: CreateCompany) -> Company:
                 insert(company_path),
                 {"ancestor_id": ancestor, "descendant_id": number, "depth": depth},
             )
+    note_places(call, number)
     administrator = _administrator(call, given, root=parent_id is None)
     if administrator is not None:
         call.tx.run(
@@ -223,6 +247,18 @@ def create_company(call: Call, given: CreateCompany) -> Company:
             },
         )
     return show(call, company_row(call, number))
+
+
+def note_places(call: Call, company_id: int) -> None:
+    """Notes where the company and all below it stand from now on."""
+    paths: dict[int, list[str]] = {}
+    for row in call.tx.all(_PATHS, {"moved": company_id}):
+        paths.setdefault(row.descendant_id, []).append(str(row.ancestor_id))
+    for number, path in paths.items():
+        call.tx.run(
+            insert(company_place),
+            {"company_id": number, "path": "/".join(path), "at": call.tx.now_ms},
+        )
 
 
 def _insert(call: Call, given: CreateCompany, name: str, parent_id: int | None) -> int:
@@ -281,7 +317,7 @@ def change_company(call: Call, given: ChangeCompany) -> Company:
     number = company_number(given.company_id)
     call.require(Right.SEE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
     values = given_values(given, "company_id")
-    paying = values.keys() & {"use_parent_credits", "parent_limit", "grace_days", "extend_unheard"}
+    paying = values.keys() & FROM_ABOVE
     if paying:
         require_above(call, number, f"`{min(paying)}`")
     if values.keys() - paying:
@@ -293,6 +329,8 @@ def change_company(call: Call, given: ChangeCompany) -> Company:
             "use_parent_credits: a root company has no parent",
             field="use_parent_credits",
         )
+    if "unregister" in values:
+        values["refunds"] = values.pop("unregister") == "refund"
     if "name" in values:
         values["name"] = checked_name(str(values["name"]))
         values["name_key"] = name_key(str(values["name"]))
@@ -308,6 +346,7 @@ def change_company(call: Call, given: ChangeCompany) -> Company:
 
 def require_above(call: Call, company_id: int, what: str) -> None:
     """Whoever pays decides: refuses whoever is not administrator strictly above."""
+    call.require_open(company_id)
     if not administers_above(call.principal, call.treasury.path(company_id), company_id):
         raise Refused(
             Code.FORBIDDEN,

@@ -13,13 +13,15 @@ from gateway.operations.companies import (
     OneCompany,
     company_row,
     name_taken,
+    note_places,
     require_above,
     show,
 )
+from gateway.operations.credit_requests import withdraw_requests
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registry import Call, company_number, operation
 from gateway.storage.locks import Tree
-from gateway.storage.schema import company, company_path
+from gateway.storage.schema import company, company_path, credit_request
 
 
 class MoveCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,12 +76,17 @@ def move_company(call: Call, given: MoveCompany) -> Company:
         )
     except IntegrityError as error:
         raise name_taken(row.name) from error
-    _move_paths(call, number, parent_id)
+    if parent_id != row.parent_id:
+        asked = credit_request.c.company_id == number
+        withdraw_requests(call, asked, "The company went to another parent.")
+    move_paths(call, number, parent_id)
+    note_places(call, number)
     queue_recheck(call.tx, number)
     return show(call, company_row(call, number))
 
 
-def _move_paths(call: Call, number: int, parent_id: int | None) -> None:
+def move_paths(call: Call, number: int, parent_id: int | None) -> None:
+    """Sets the company and all below it under another parent in the closure of the tree."""
     below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id == number)
     call.tx.run(
         delete(company_path).where(

@@ -12,6 +12,7 @@ from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.booking import ISSUER, Booking, pool_account
 from gateway.operations.companies import OneCompany, company_row
+from gateway.operations.forecasts import lasts_until
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registry import (
     Call,
@@ -107,11 +108,13 @@ def days_asked(credits: int | None, days: int | None) -> int:
     right=Right.OPERATE,
     result=Transfer,
     status=201,
+    moves_credits=True,
 )
 def grant(call: Call, given: Grant) -> Transfer:
     """Gives a company new credits."""
     number = company_number(given.company_id)
     company_row(call, number)
+    call.require_open(number)
     days = days_asked(given.credits, given.days)
     expires_day = None
     if given.expires_on is not None:
@@ -135,7 +138,7 @@ def grant(call: Call, given: Grant) -> Transfer:
     call.treasury.prepare((), accounts=(pool,))
     id_ = booking.post(Kind.GRANT, ISSUER, pool, days, free=given.free)
     queue_recheck(call.tx, number)
-    row = call.tx.one(_rows().where(transfer.c.id == id_))
+    row = call.tx.one(ledger_rows().where(transfer.c.id == id_))
     assert row is not None
     return Shown(call).transfer(row)
 
@@ -172,13 +175,14 @@ def show_credits(call: Call, given: OneCompany) -> Credits:
         [
             Pool(None if day is None else day_text(day), free, held)
             for (day, free), held in sorted(
-                pools.items(), key=lambda item: (item[0][0] is None, item[0][0] or 0)
+                pools.items(),
+                key=lambda item: (item[0][0] is None, item[0][0] or 0, not item[0][1]),
             )
         ],
         upwards.company_id(payer_id),
         upwards.path(path),
         "above" if payer_id not in (None, number) else None,
-        None,
+        lasts_until(call.tx, call.treasury, number) if payer_id in (None, number) else None,
     )
 
 
@@ -186,7 +190,7 @@ def show_credits(call: Call, given: OneCompany) -> Credits:
 def list_ledger(call: Call, given: SeeLedger) -> Ledger:
     """Lists the ledger's rows, newest first, each with who paid and why."""
     roots = call.visible_companies(Right.SEE_CREDITS)
-    statement = _rows()
+    statement = ledger_rows()
     if given.company:
         number = company_number(given.company, "company")
         call.require(Right.SEE_CREDITS, number, see=Right.SEE_COMPANIES, what="company")
@@ -217,7 +221,8 @@ def list_ledger(call: Call, given: SeeLedger) -> Ledger:
 _FROM, _TO = account.alias("from_"), account.alias("to_")
 
 
-def _rows() -> Select[Any]:
+def ledger_rows() -> Select[Any]:
+    """Transfers with the names and companies of both accounts, for `Shown`."""
     return (
         select(
             transfer,
@@ -255,6 +260,8 @@ class Shown:
             row.cause,
             row.free,
             row.note,
+            self._pool(row.company_id, row.from_company),
+            self._pool(row.company_id, row.to_company),
         )
         return Transfer(
             row.id,
@@ -284,6 +291,9 @@ class Shown:
         if key not in self._names:
             self._names[key] = self._of(of).name(company_id)
         return self._names[key]
+
+    def _pool(self, of: int, company_id: int | None) -> str | None:
+        return None if company_id is None else self._name(of, company_id)
 
     @staticmethod
     def _account(upwards: Upwards, company_id: int | None, name: str) -> str:

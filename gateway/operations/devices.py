@@ -12,10 +12,11 @@ from gateway.domain.names import name_key
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.companies import given_values
+from gateway.operations.held import HELD_COLUMNS as STANDING
+from gateway.operations.held import Held, held_of, save
 from gateway.operations.registry import Call, Page, company_number, not_found, operation
 from gateway.operations.seeing import Upwards
-from gateway.operations.standing import HELD_COLUMNS as STANDING
-from gateway.operations.standing import Held, bring_up_to_date, held_of, save
+from gateway.operations.standing import bring_up_to_date
 from gateway.storage import latest_values
 from gateway.storage.compiled import CompiledSelect
 from gateway.storage.constraints import broke
@@ -148,7 +149,7 @@ def rows() -> Select[Any]:
 
 # Made once: building a statement costs more than running it.
 _BY_SERIAL = CompiledSelect(rows().where(device.c.serial == bindparam("wanted")))
-_STANDING_SHOWN = ("state", "reason", "period_end", "grace_until", "payer_id")
+_STANDING_SHOWN = ("auto_extend", "state", "reason", "period_end", "grace_until", "payer_id")
 _STANDING_OF = (
     select(*STANDING)
     .join(device_live, device_live.c.device_id == device.c.id)
@@ -194,6 +195,9 @@ class Shown:
             self._upwards[company_id] = Upwards(self._call, company_id)
             self._history[company_id] = self._call.allows(Right.SEE_HISTORY, company_id)
         until = row.period_end if row.period_end is not None else row.grace_until
+        if until is None and row.state == "active":
+            until = (row.last_day + 1) * DAY_MS  # of the plan `daily`
+            until = until if until > self._call.tx.now_ms else None
         left = 0 if row.period_end is None else (row.period_end - self._call.tx.now_ms) // DAY_MS
         heard = row.last_heard_at
         return Device(
@@ -228,6 +232,7 @@ def _alerts(row: AnyRow) -> list[str]:
         "credential_in_two_places": row.two_places_at is not None,
         "waits_for_release": row.waits,
         "recovered": row.recovered,
+        "secret_to_rotate": row.rotate_secret,
     }
     return [alert for alert, is_so in found.items() if is_so]
 
@@ -301,6 +306,7 @@ def show_device(call: Call, given: OneDevice) -> Device:
     right=Right.MANAGE_DEVICES,
     result=Device,
     errors=(Code.NAME_TAKEN,),
+    moves_credits=True,
 )
 def change_device(call: Call, given: ChangeDevice) -> Device:
     """Changes what a device is called, its notes, and whether it is extended by itself."""

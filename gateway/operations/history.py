@@ -8,8 +8,8 @@ from sqlalchemy import and_, or_, select
 from gateway.domain.instants import instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.devices import find
 from gateway.operations.registry import Call, Page, operation
+from gateway.operations.tenures import history_of
 from gateway.storage.schema import heartbeat, run
 from wire.fields import BY_ID
 
@@ -48,7 +48,7 @@ class ListHeartbeats(Page, kw_only=True):
 )
 def list_heartbeats(call: Call, given: ListHeartbeats) -> Heartbeats:
     """Lists a device's stored samples, newest first."""
-    row = find(call, given.serial, Right.SEE_HISTORY)
+    tenures = history_of(call, given.serial, Right.SEE_HISTORY)
     statement = (
         select(
             heartbeat.c.id,
@@ -59,7 +59,7 @@ def list_heartbeats(call: Call, given: ListHeartbeats) -> Heartbeats:
             heartbeat.c.fields,
         )
         .join(run, run.c.id == heartbeat.c.run_id)
-        .where(heartbeat.c.device_id == row.id)
+        .where(heartbeat.c.device_id.in_(tenures))
         .order_by(heartbeat.c.at.desc(), heartbeat.c.id.desc())
         .limit(given.limit + 1)
     )

@@ -253,7 +253,8 @@ def _enrol(call: Call, device_id: int, state: str, request: JoinRequest) -> Join
 
 def _put_in_force(tx: Transaction, device_id: int, serial: str, password_hash: str) -> None:
     set_login(tx, serial, password_hash)
-    tx.run(update(device).where(device.c.id == device_id).values(joined_at=tx.now_ms))
+    joined = {"joined_at": tx.now_ms, "rotate_secret": False}
+    tx.run(update(device).where(device.c.id == device_id).values(**joined))
 
 
 def _hosts_for(call: Call, serial: str) -> tuple[str, ...]:

@@ -1,9 +1,13 @@
 """Which rows of a long history a caller gets, so that the newest page is found fast."""
 
-from sqlalchemy import Column, ColumnElement, func, select
+from collections.abc import Sequence
+from typing import Any
 
-from gateway.operations.registry import Call
+from sqlalchemy import Column, ColumnElement, Select, func, select
+
+from gateway.operations.registry import Call, Page, cursor_number
 from gateway.storage.schema import company_path
+from gateway.storage.transaction import AnyRow
 
 COMPANIES_FEW = 50
 
@@ -18,3 +22,19 @@ def of_companies(call: Call, column: Column[int], roots: tuple[int, ...]) -> Col
     some = below.limit(COMPANIES_FEW + 1).subquery()
     many = call.tx.scalar(select(func.count()).select_from(some)) > COMPANIES_FEW
     return (column + 0 if many else column).in_(below)
+
+
+def newest(
+    call: Call, statement: Select[Any], column: Column[int], page: Page
+) -> tuple[Sequence[AnyRow], str | None]:
+    """The page's rows, newest first by their number, and the cursor of the next page.
+
+    Raises `Refused` for a cursor that no list gave out.
+    """
+    before = cursor_number(page.cursor)
+    if before is not None:
+        statement = statement.where(column < before)
+    rows = call.tx.all(statement.order_by(column.desc()).limit(page.limit + 1))
+    shown = rows[: page.limit]
+    more = len(rows) > page.limit
+    return shown, str(getattr(shown[-1], column.name)) if more else None

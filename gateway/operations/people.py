@@ -244,6 +244,7 @@ def create_member(call: Call, given: CreateMember) -> Member:
     """Gives a person a role in a company; makes the account when there is none."""
     number = company_number(given.company_id)
     company_row(call, number)
+    call.require_open(number)
     if not is_email(given.email):
         raise Refused(Code.VALIDATION, "email: not an address", field="email")
     person_id = _person_for(call, given)

@@ -14,6 +14,9 @@ def _later(now: ColumnElement[int]) -> ColumnElement[int]:
 
 def queue_recheck(tx: Transaction, company_id: int) -> None:
     """Within a minute the devices of the company and all below are brought up to date."""
+    if company_id in tx.rechecks:
+        return  # it is known once this transaction is committed
+    tx.rechecks.add(company_id)
     dialect = sqlite if tx.connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(recheck)
     tx.run(

@@ -83,7 +83,11 @@ def _known(call: Call, row: AnyRow | None, record: Record) -> JoinAnswer | None:
 def _company_of(tx: Transaction, record: Record) -> int | None:
     """The device's company, or the nearest above it that the database knows."""
     same = [
-        and_(company.c.id == number, company.c.created_at == made_at)
+        and_(
+            company.c.id == number,
+            company.c.created_at == made_at,
+            company.c.closed_at.is_(None),
+        )
         for number, made_at in record.companies
     ]
     there = {row.id for row in tx.all(select(company.c.id).where(or_(*same)))}

@@ -7,13 +7,13 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import Principal, Right, authorize
+from gateway.domain.rights import READING, Principal, Right, authorize
 from gateway.operations.ticket_making import TicketSigner
 from gateway.operations.treasury import Treasury
 from gateway.storage.locks import Tree
 from gateway.storage.transaction import Transaction
 
-Method = Literal["GET", "POST", "PATCH", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 R = TypeVar("R", bound=msgspec.Struct)
 
 
@@ -55,12 +55,21 @@ class Call:
         """Refuses unless the caller has the right in the company.
 
         Who may not even see the thing is told that it does not exist, exactly as if it did not.
+        In a company that was closed nothing but reading is left.
         """
         if self.allows(right, company_id):
+            if right not in READING:
+                self.require_open(company_id)
             return
         if self.allows(see, company_id):
             raise Refused(Code.FORBIDDEN, f"This needs the right {right.value} in the company.")
         raise not_found(what)
+
+    def require_open(self, company_id: int) -> None:
+        """Refuses when the company was closed: it can be read, and never changed again."""
+        chain = self.treasury.chain(company_id)
+        if chain and chain[0].closed:
+            raise Refused(Code.COMPANY_CLOSED, "The company was closed; it can only be read.")
 
     def visible_companies(self, right: Right) -> tuple[int, ...]:
         """The companies in whose subtrees the caller has the right, by membership."""
@@ -97,6 +106,10 @@ class Operation:
     status: int
     errors: tuple[Code, ...]
     tree: Tree = Tree.SHARED
+    moves_credits: bool = False
+    file_type: str = ""  # what it answers besides JSON, when it is asked for a file
+    guessed: Code | None = None  # says that a secret was wrong; whoever is told so often waits
+    body_bytes_max: int = 0  # where a body may be longer than usual
 
     @property
     def writes(self) -> bool:
@@ -121,9 +134,16 @@ def operation(
     status: int = 200,
     errors: tuple[Code, ...] = (),
     tree: Tree = Tree.SHARED,
+    moves_credits: bool = False,
+    file_type: str = "",
+    guessed: Code | None = None,
+    body_bytes_max: int = 0,
 ) -> Callable[[Callable[[Call, Any], Any]], Callable[[Call, Any], Any]]:
     """Registers a use case; its docstring's first line is its summary, its second parameter's
-    annotation its input. `tree`: how its transaction holds the tree of companies."""
+    annotation its input. `tree`: how its transaction holds the tree of companies. `moves_credits`:
+    it may book days, so it can be tried out (`dry_run=true`). `file_type`: the content type of
+    the `Document` that it may answer instead. `guessed`: how it refuses a secret that is wrong;
+    trying many out is slowed down. `body_bytes_max`: its body may be longer than usual."""
 
     def register(function: Callable[[Call, Any], Any]) -> Callable[[Call, Any], Any]:
         assert name not in _operations, name
@@ -141,6 +161,10 @@ def operation(
             status,
             errors,
             tree,
+            moves_credits,
+            file_type,
+            guessed,
+            body_bytes_max,
         )
         return function
 
@@ -163,8 +187,11 @@ def execute(tx: Transaction, op: Operation, principal: Principal, site: Site, gi
             raise _denied(principal, op.right)
     elif principal.user_id is None and not principal.internal:
         raise _denied(principal, op.right)
+    booked = len(tx.booked)
     result = op.function(call, given)
     assert call.checked, f"{op.name} did not ask whether the caller may"
+    announced = op.moves_credits or len(tx.booked) == booked
+    assert announced, f"{op.name} books days: register it with moves_credits=True"
     return result
 
 
@@ -194,8 +221,13 @@ def cursor_number(text: str) -> int | None:
     return int(text)
 
 
+def row_number(text: str, what: str) -> int:
+    """The inner id of a row, or the answer for a missing one. Raises `Refused`."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise not_found(what)
+    return int(text)
+
+
 def company_number(text: str, field: str = "company_id") -> int:
     """The inner id of a company, or the answer for a missing one. Raises `Refused`."""
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise not_found("company")
-    return int(text)
+    return row_number(text, "company")

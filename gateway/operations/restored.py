@@ -3,6 +3,7 @@
 from sqlalchemy import delete, func, select, update
 
 from gateway.operations.audit import record
+from gateway.operations.credit_codes import void_codes
 from gateway.operations.session_ends import end_session
 from gateway.storage.schema import (
     device,
@@ -24,8 +25,9 @@ def void(tx: Transaction, made_at: str) -> dict[str, int]:
     """Ends what the backup, made then, holds and may have been used since; how much of each.
 
     Sign-ins and unused join codes are gone. Commands without an answer are unknown, and are not
-    sent. Sessions are over. Each device is asked for all its values, since it may have told them
-    to the database that is lost. Passwords, API tokens and answers kept for repeated requests stay.
+    sent. Sessions are over. Days in credit codes are back with the companies that made them. Each
+    device is asked for all its values, since it may have told them to the database that is lost.
+    Passwords, API tokens and answers kept for repeated requests stay.
     """
     tx.lock_devices(select(device.c.id))
     tx.lock_relays(select(relay.c.id))
@@ -34,6 +36,7 @@ def void(tx: Transaction, made_at: str) -> dict[str, int]:
         "sign_ins": tx.run(delete(sign_in)),
         "commands": _unknown(tx),
         "sessions": _end_sessions(tx),
+        "credit_codes": void_codes(tx, ACTOR, VERB),
     }
     tx.run(update(device_live).values(need_full=True))
     record(

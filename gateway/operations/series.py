@@ -1,6 +1,7 @@
 """A device's values over time, for plots."""
 
-from itertools import takewhile
+from collections.abc import Sequence
+from itertools import chain, takewhile
 from typing import Annotated
 
 import msgspec
@@ -26,8 +27,8 @@ from gateway.domain.history import (
 from gateway.domain.instants import DAY_MS, HOUR_MS, instant_text, parse_instant
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.devices import find
 from gateway.operations.registry import Call, operation
+from gateway.operations.tenures import history_of
 from gateway.storage import history_rows
 from gateway.storage.transaction import Transaction
 from wire.fields import BY_NAME
@@ -75,9 +76,9 @@ class ReadSeries(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class _Range:
     """What is asked for, and what there is."""
 
-    def __init__(self, tx: Transaction, device_id: int, given: ReadSeries) -> None:
+    def __init__(self, tx: Transaction, device_ids: Sequence[int], given: ReadSeries) -> None:
         self.tx = tx
-        self.device_id = device_id
+        self.device_ids = device_ids[::-1]  # of a device that took another's place: both
         self.to_ms = _instant(given.end, "to", tx.now_ms)
         self.from_ms = _instant(given.start, "from", self.to_ms - DAY_MS)
         if not 0 < self.to_ms - self.from_ms <= SPAN_MS_MAX:
@@ -111,35 +112,55 @@ class _Range:
         return with_gaps(thinned(points, self.from_ms, self.to_ms, self.points))
 
     def _raw(self) -> list[Bucket]:
+        points = _together([self._raw_of(device_id) for device_id in self.device_ids])
+        return with_gaps(points)
+
+    def _raw_of(self, device_id: int) -> list[Bucket]:
         # From the last roll-up on, so that values are known that did not change since.
         hour = min(self.from_ms // HOUR_MS, self.hours_done)
-        carried = history_rows.rolled_up_before(self.tx, [self.device_id], hour)
-        before = carried.get(self.device_id, NOTHING)
-        samples = history_rows.samples_of(self.tx, self.device_id, hour * HOUR_MS, self.to_ms)
+        carried = history_rows.rolled_up_before(self.tx, [device_id], hour)
+        before = carried.get(device_id, NOTHING)
+        samples = history_rows.samples_of(self.tx, device_id, hour * HOUR_MS, self.to_ms)
         sooner = list(takewhile(lambda sample: sample.at_ms < self.from_ms, samples))
         before = roll_up(before, sooner) if sooner else before
         inside = samples[len(sooner) :]
-        return with_gaps(point_samples(before, inside, self.from_ms, self.to_ms, self.points))
+        return point_samples(before, inside, self.from_ms, self.to_ms, self.points)
 
     def _hours(self, begin: int, end: int) -> list[Bucket]:
+        return _together([self._hours_of(device_id, begin, end) for device_id in self.device_ids])
+
+    def _hours_of(self, device_id: int, begin: int, end: int) -> list[Bucket]:
         """Stored hours, and the newest ones, which are not rolled up yet, from samples."""
         split = min(max(begin, self.hours_done), end)
-        hours = history_rows.rolled_up(self.tx, Level.HOUR, self.device_id, begin, split)
+        hours = history_rows.rolled_up(self.tx, Level.HOUR, device_id, begin, split)
         if split < end:
-            carried = history_rows.rolled_up_before(self.tx, [self.device_id], split)
-            samples = history_rows.samples_of(
-                self.tx, self.device_id, split * HOUR_MS, end * HOUR_MS
-            )
-            hours += roll_hours(carried.get(self.device_id, NOTHING), samples)
+            carried = history_rows.rolled_up_before(self.tx, [device_id], split)
+            samples = history_rows.samples_of(self.tx, device_id, split * HOUR_MS, end * HOUR_MS)
+            hours += roll_hours(carried.get(device_id, NOTHING), samples)
         return hours
 
     def _days(self, begin: int, end: int) -> list[Bucket]:
         split = min(max(begin, self.days_done), end)
-        days = history_rows.rolled_up(self.tx, Level.DAY, self.device_id, begin, split)
+        days = _together(
+            [
+                history_rows.rolled_up(self.tx, Level.DAY, device_id, begin, split)
+                for device_id in self.device_ids
+            ]
+        )
         newest: dict[int, list[RolledUp]] = {}
         for hour, rolled in self._hours(split * HOURS_A_DAY, end * HOURS_A_DAY):
             newest.setdefault(hour // HOURS_A_DAY, []).append(rolled)
         return days + [(day, merged(hours)) for day, hours in newest.items()]
+
+
+def _together(parts: Sequence[list[Bucket]]) -> list[Bucket]:
+    """One plot of several routers' that stood in one place, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    points: dict[int, list[RolledUp]] = {}
+    for instant, rolled in chain.from_iterable(parts):
+        points.setdefault(instant, []).append(rolled)
+    return [(instant, merged(points[instant])) for instant in sorted(points)]
 
 
 @operation(
@@ -161,9 +182,9 @@ def read_series(call: Call, given: ReadSeries) -> Series:
     says how many samples they were. A silence shows as one instant with null in every column, and a
     field that was not known at an instant has null there.
     """
-    row = find(call, given.serial, Right.SEE_HISTORY)
+    tenures = history_of(call, given.serial, Right.SEE_HISTORY)
     names = _names(given.fields)
-    asked = _Range(call.tx, row.id, given)
+    asked = _Range(call.tx, tenures, given)
     points = asked.read()
     return Series(
         given.serial,

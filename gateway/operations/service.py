@@ -1,4 +1,4 @@
-"""Activating and extending a device's service."""
+"""Activating and extending a device's service, and switching it off and on."""
 
 from typing import Annotated
 
@@ -6,17 +6,19 @@ import msgspec
 
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.devices import Device, find, show_standing
+from gateway.operations.daily import is_daily, paid_by_day
+from gateway.operations.devices import Device, OneDevice, find, show_standing
+from gateway.operations.held import Held, held_among, save_booked
 from gateway.operations.registering import refused_payment
 from gateway.operations.registry import Call, operation
 from gateway.operations.standing import (
-    Held,
+    bring_up_to_date,
     end_period,
     extend_running,
-    held_among,
     mark_active,
     pay,
-    save_booked,
+    serve_again,
+    stop_service,
 )
 from gateway.storage.transaction import AnyRow
 
@@ -40,6 +42,7 @@ _ERRORS = (Code.COMPANY_SUSPENDED, Code.CREDITS_INSUFFICIENT, Code.PARENT_LIMIT_
     right=Right.MANAGE_DEVICES,
     result=Device,
     errors=(Code.ALREADY_ACTIVE, Code.PAYMENT_TOO_SHORT, *_ERRORS),
+    moves_credits=True,
 )
 def activate(call: Call, given: Pay) -> Device:
     """Starts a period now, for one credit or several."""
@@ -47,6 +50,15 @@ def activate(call: Call, given: Pay) -> Device:
     if held.period is not None:
         raise Refused(
             Code.ALREADY_ACTIVE, "A period is running; use `extend` to add credits to it."
+        )
+    if is_daily(call.treasury, held.company_id):
+        return _want(call, row, held, given)
+    if paid_by_day(call.tx, call.treasury, held):
+        # The plan was changed today, or the device came from a company that pays by the day.
+        raise Refused(
+            Code.ALREADY_ACTIVE,
+            "Today is paid by the day, and is not paid twice; the credit is taken with the first "
+            "heartbeat of tomorrow, or activate it then.",
         )
     return _start(call, row, held, given)
 
@@ -58,12 +70,14 @@ def activate(call: Call, given: Pay) -> Device:
     right=Right.MANAGE_DEVICES,
     result=Device,
     errors=(Code.NOT_ACTIVE, Code.PAYMENT_TOO_SHORT, *_ERRORS),
+    moves_credits=True,
 )
 def extend(call: Call, given: Pay) -> Device:
     """Adds credits to the running period, or pays for a device that is served in grace."""
     row, held = _held(call, given)
     if held.period is None:
-        if held.grace is not None and call.tx.now_ms < held.grace.until_ms:
+        by_day = is_daily(call.treasury, held.company_id)
+        if not by_day and held.grace is not None and call.tx.now_ms < held.grace.until_ms:
             return _start(call, row, held, given)
         raise Refused(Code.NOT_ACTIVE, "No period is running; use `activate` to start one.")
     if call.treasury.suspended(held.company_id):
@@ -108,4 +122,57 @@ def _start(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
         raise refused_payment(payment)
     mark_active(call.tx, held)
     save_booked(call.treasury, held)
+    return show_standing(call, row, held)
+
+
+def _want(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
+    """Under the plan `daily` nothing is taken until the device is heard."""
+    if given.credits > 1:
+        raise Refused(
+            Code.VALIDATION,
+            "credits: under the plan `daily` nothing is paid ahead",
+            field="credits",
+        )
+    if call.treasury.suspended(held.company_id):
+        raise refused_payment(Code.COMPANY_SUSPENDED)
+    held.start, held.auto_extend = "on_contact", True
+    held.switched_off, held.attempted_at = False, None
+    bring_up_to_date(call.tx, call.treasury, held, contact=False)
+    save_booked(call.treasury, held)
+    return show_standing(call, row, held)
+
+
+@operation(
+    "devices.switch-off",
+    "POST",
+    "/devices/{serial}/switch-off",
+    right=Right.MANAGE_DEVICES,
+    result=Device,
+    moves_credits=True,
+)
+def switch_off(call: Call, given: OneDevice) -> Device:
+    """Stops a device's service; a running period goes on by the calendar, and nothing is lost."""
+    return _switch(call, given.serial, off=True)
+
+
+@operation(
+    "devices.switch-on",
+    "POST",
+    "/devices/{serial}/switch-on",
+    right=Right.MANAGE_DEVICES,
+    result=Device,
+    moves_credits=True,
+)
+def switch_on(call: Call, given: OneDevice) -> Device:
+    """Serves a device again that was switched off: in its running period, or as it is wanted."""
+    return _switch(call, given.serial, off=False)
+
+
+def _switch(call: Call, serial: str, *, off: bool) -> Device:
+    row = find(call, serial, Right.MANAGE_DEVICES)
+    held = held_among(row)
+    if held.switched_off != off:
+        call.treasury.gather()
+        (stop_service if off else serve_again)(call.tx, call.treasury, held)
+        save_booked(call.treasury, held)
     return show_standing(call, row, held)

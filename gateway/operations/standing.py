@@ -1,140 +1,44 @@
 """Brings a device's service up to date: ends periods, pays for the next, grants grace."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from operator import attrgetter
-
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, update
 
 from gateway.domain import service
+from gateway.domain.clock_trust import Trust
 from gateway.domain.instants import DAY_MS
 from gateway.domain.ledger import DAYS_PER_CREDIT, Kind
 from gateway.domain.payers import Payment
 from gateway.domain.periods import (
-    Grace,
-    Period,
     Standing,
     Wish,
     credits_beyond,
-    grace_after,
     next_start,
     wish,
 )
 from gateway.domain.refusals import Code
-from gateway.domain.service import UNSERVED_INTERVAL_S, Service, State
+from gateway.domain.service import UNSERVED_INTERVAL_S, Reason, Service, State
 from gateway.operations import outbox
-from gateway.operations.booking import Booking
+from gateway.operations.clock_state import trust_of
+from gateway.operations.daily import DAILY, paid_by_day, served_by_day
+from gateway.operations.grace import (
+    begin_grace,
+    in_grace_or,
+    outages_since,
+    resume_grace,
+    stop_grace,
+)
+from gateway.operations.held import Held, book
 from gateway.operations.prepaid import use_up
+from gateway.operations.service_notices import announce
 from gateway.operations.treasury import Treasury
-from gateway.storage.schema import device, device_live, outage
-from gateway.storage.transaction import AnyRow, Transaction
+from gateway.operations.trial import begin_trial
+from gateway.storage.schema import device_live
+from gateway.storage.transaction import Transaction
 from wire.commands import Verb
 
-RETRY_MS = 60_000  # an unpaid device that reports asks for payment at most this often
-
-
-@dataclass(slots=True)
-class Held:
-    """What of a device decides about its service; changed here and saved by `save`."""
-
-    id: int
-    serial: str
-    company_id: int
-    start: str
-    auto_extend: bool
-    state: str
-    reason: str
-    period_start: int | None
-    period_end: int | None
-    period_seq: int | None
-    payer_id: int | None
-    last_start: int | None
-    last_end: int | None
-    grace_from: int | None
-    grace_until: int | None
-    attempted_at: int | None
-    sending_s: int | None
-    last_heard_at: int | None
-    interval_s: int
-    node: str
-
-    @property
-    def period(self) -> Period | None:
-        if self.period_start is None or self.period_end is None:
-            return None
-        return Period(self.period_start, self.period_end)
-
-    @property
-    def grace(self) -> Grace | None:
-        if self.grace_from is None or self.grace_until is None:
-            return None
-        return Grace(self.grace_from, self.grace_until)
-
-    @property
-    def active(self) -> bool:
-        return self.state == State.ACTIVE
-
-
-HELD_COLUMNS = tuple(
-    (device_live if field.name in ("last_heard_at", "interval_s", "node") else device).c[field.name]
-    for field in fields(Held)
-)
-_SAVED = (
-    "start state reason period_start period_end period_seq payer_id last_start last_end "
-    "grace_from grace_until attempted_at sending_s id"
-).split()
-_saved = attrgetter(*_SAVED)
 _NEED_FULL = (
     update(device_live).where(device_live.c.device_id == bindparam("device")).values(need_full=True)
 )
-_OUTAGES = select(outage.c.started_at, outage.c.ended_at).where(
-    outage.c.ended_at > bindparam("since")
-)
-
-
-def held_of(row: AnyRow) -> Held:
-    """The device of a row selected with `HELD_COLUMNS`."""
-    return Held(*row)
-
-
-_BY_NAME = attrgetter(*(field.name for field in fields(Held)))
-
-
-def held_among(row: AnyRow) -> Held:
-    """The device of a wider row, which carries these columns under their names."""
-    return Held(*_BY_NAME(row))
-
-
-def save(tx: Transaction, held: Held) -> None:
-    """Writes what `Held` may change."""
-    save_all(tx, [held])
-
-
-def save_booked(treasury: Treasury, held: Held) -> None:
-    """The same with what `gather` had noted, in one exchange with the database."""
-    treasury.write((_SAVED, _saved(held)))
-
-
-def save_all(tx: Transaction, some: Iterable[Held]) -> None:
-    """The same for many; to be called with their locks, in any order."""
-    tx.change_rows("device", _SAVED, [_saved(held) for held in some])
-
-
-def book(
-    tx: Transaction, treasury: Treasury, held: Held, *, actor: str, cause: str, note: str = ""
-) -> Booking:
-    """A booking about this device."""
-    return Booking(
-        tx,
-        actor,
-        cause,
-        held.company_id,
-        treasury.path(held.company_id),
-        held.id,
-        held.serial,
-        note,
-        journal=treasury.journal,
-    )
+RETRY_MS = 60_000  # an unpaid device that reports asks for payment at most this often
 
 
 def bring_up_to_date(
@@ -152,16 +56,36 @@ def bring_up_to_date(
     `contact`: a heartbeat is being handled. `forced`: a payment may have become possible, so
     the wait between attempts does not hold. The caller saves.
     """
+    if not tx.trust.sure and clock_forbids(tx, held):
+        return False
     before = (held.state, held.reason, held.period_end)
     period = held.period
+    if period is None and paid_by_day(tx, treasury, held):
+        return False
     if period is not None and tx.now_ms >= period.end_ms:
         end_period(tx, treasury, held, cause="period_over")
         period = None
     if period is None:
         _set(tx, held, _without_period(tx, treasury, held, contact, actor, cause, forced))
+        announce(tx, treasury, held, Service(State(before[0]), Reason(before[1])))
     else:
-        _set(tx, held, service.PAID)
+        mark_served(tx, held)
     return before != (held.state, held.reason, held.period_end)
+
+
+def clock_forbids(tx: Transaction, held: Held) -> bool:
+    """Whether the device stays as it is until people or time say that the clock is right."""
+    trust = trust_of(tx)
+    if trust.doubt:
+        return True
+    return paid_since(held.period_seq, trust) and tx.now_ms >= (held.period_end or 0)
+
+
+def paid_since(period_seq: int | None, trust: Trust) -> bool:
+    """Whether the running period was paid after a start at which the clock may have been wrong."""
+    if trust.wary_after is None or period_seq is None:
+        return False
+    return period_seq >= trust.wary_after
 
 
 def end_period(tx: Transaction, treasury: Treasury, held: Held, *, cause: str) -> None:
@@ -192,9 +116,16 @@ def _without_period(
     forced: bool,
 ) -> Service:
     if treasury.suspended(held.company_id):
-        _stop_grace(tx, held)
+        stop_grace(tx, held)
         return service.SUSPENDED
+    if held.switched_off:
+        stop_grace(tx, held)
+        return service.SWITCHED_OFF
     link = treasury.chain(held.company_id)[0]
+    if contact and held.first_heard_at is None and begin_trial(tx, treasury, held):
+        return service.PAID
+    if link.plan == DAILY:
+        return _by_day(tx, treasury, held, link.grace_days, contact, forced)
     wanted = wish(
         Standing(
             held.start,
@@ -204,25 +135,45 @@ def _without_period(
             held.last_heard_at,
             held.grace,
             link.extend_unheard,
+            held.payer_id is not None,
         ),
         tx.now_ms,
         contact=contact,
     )
     if wanted is Wish.NOTHING:
-        _stop_grace(tx, held)
+        stop_grace(tx, held)
         return service.NOT_ACTIVATED
     if wanted is Wish.WAIT:
         if held.last_end is None:
             return service.NOT_ACTIVATED
-        return _in_grace_or(tx, held, service.UNHEARD)
+        return in_grace_or(tx, held, service.UNHEARD)
     if _waits(tx, held) and not forced:
-        return Service(State.UNPAID, service.Reason(held.reason))
+        return Service(State.UNPAID, Reason(held.reason))
     held.attempted_at = tx.now_ms
     payment = pay(tx, treasury, held, None, actor=actor, cause=cause or _cause(held, tx, contact))
     if not isinstance(payment, Code):
         return service.PAID
-    _begin_grace(tx, held, link.grace_days)
-    return _in_grace_or(tx, held, service.unpaid(payment))
+    begin_grace(tx, held, link.grace_days)
+    return in_grace_or(tx, held, service.unpaid(payment))
+
+
+def _by_day(
+    tx: Transaction,
+    treasury: Treasury,
+    held: Held,
+    grace_days: int,
+    contact: bool,
+    forced: bool,
+) -> Service:
+    if _waits(tx, held) and not forced:
+        return Service(State.UNPAID, Reason(held.reason))
+    now = served_by_day(tx, treasury, held, grace_days, contact=contact)
+    if now is None:
+        stop_grace(tx, held)
+        return service.NOT_ACTIVATED
+    if now.state is State.UNPAID:
+        held.attempted_at = tx.now_ms
+    return now
 
 
 def _waits(tx: Transaction, held: Held) -> bool:
@@ -238,34 +189,6 @@ def may_be_charged(tx: Transaction, held: Held, *, forced: bool = False) -> bool
     if period is not None:
         return tx.now_ms >= period.end_ms
     return forced or not _waits(tx, held)
-
-
-def _begin_grace(tx: Transaction, held: Held, grace_days: int) -> None:
-    """At a period's end, or at the first contact after it; or again after a suspension in it."""
-    now = held.grace
-    served = held.state == State.ACTIVE or held.reason == service.Reason.UNHEARD
-    if now is None and held.last_end is not None and served:
-        now = grace_after(held.last_end, tx.now_ms, grace_days)
-    elif now is not None and held.reason == service.Reason.SUSPENDED:
-        now = now.resumed(tx.now_ms, grace_days, _outages(tx, now)) or now
-    if now is not None:
-        held.grace_from, held.grace_until = now.from_ms, now.until_ms
-
-
-def _stop_grace(tx: Transaction, held: Held) -> None:
-    """Service ends before grace does: what was served stays owed, what was not never is."""
-    if held.grace is not None:
-        stopped = held.grace.stopped(tx.now_ms)
-        held.grace_from, held.grace_until = stopped.from_ms, stopped.until_ms
-
-
-def _outages(tx: Transaction, grace: Grace) -> list[tuple[int, int]]:
-    return [(row[0], row[1]) for row in tx.all(_OUTAGES, {"since": grace.from_ms})]
-
-
-def _in_grace_or(tx: Transaction, held: Held, otherwise: Service) -> Service:
-    grace = held.grace
-    return service.GRACE if grace is not None and tx.now_ms < grace.until_ms else otherwise
 
 
 def _cause(held: Held, tx: Transaction, contact: bool) -> str:
@@ -289,7 +212,7 @@ def pay(
     """Starts a period of `credits` (None: the fewest that reach beyond now), or says why not."""
     assert held.period is None
     grace = held.grace
-    outages = [] if grace is None else _outages(tx, grace)
+    outages = [] if grace is None else outages_since(tx, grace)
     start_ms = next_start(tx.now_ms, held.last_end, grace, outages)
     fewest = credits_beyond(start_ms, tx.now_ms)
     if credits is not None and credits < fewest:
@@ -305,6 +228,7 @@ def pay(
     held.period_start, held.period_end = start_ms, start_ms + days * DAY_MS
     held.period_seq, held.payer_id = seq, payment.payer_id
     held.grace_from = held.grace_until = held.attempted_at = None
+    held.owed_days = ""
     return payment
 
 
@@ -324,8 +248,40 @@ def extend_running(
 
 
 def mark_active(tx: Transaction, held: Held) -> None:
-    """A period was paid by hand: the device is served from now on."""
+    """A period was paid by hand, by whoever wants service: the device is served from now on."""
+    held.switched_off = False
     _set(tx, held, service.PAID)
+
+
+def stop_service(tx: Transaction, treasury: Treasury, held: Held) -> None:
+    """Switches a device off; a running period goes on by the calendar."""
+    held.switched_off = True
+    if held.period is None:
+        stop_grace(tx, held)
+        if treasury.suspended(held.company_id):
+            return  # that is what stops it
+    _set(tx, held, service.SWITCHED_OFF)
+
+
+def serve_again(tx: Transaction, treasury: Treasury, held: Held) -> None:
+    """Switches a device on: it is served as it is wanted; if that costs, its next contact pays."""
+    held.switched_off = False
+    period = held.period
+    if period is not None and tx.now_ms >= period.end_ms and not clock_forbids(tx, held):
+        end_period(tx, treasury, held, cause="period_over")
+    link = treasury.chain(held.company_id)[0]
+    if held.period is not None or link.plan == DAILY or treasury.suspended(held.company_id):
+        bring_up_to_date(tx, treasury, held, contact=False, forced=True)
+    elif held.last_end is None or not held.auto_extend:
+        _set(tx, held, service.NOT_ACTIVATED)
+    else:
+        resume_grace(tx, held, link.grace_days)
+        _set(tx, held, in_grace_or(tx, held, service.UNHEARD))
+
+
+def mark_served(tx: Transaction, held: Held) -> None:
+    """A period runs: the device is served, unless it was switched off."""
+    _set(tx, held, service.SWITCHED_OFF if held.switched_off else service.PAID)
 
 
 def _set(tx: Transaction, held: Held, now: Service) -> None:

@@ -1,17 +1,19 @@
 """Loads who could pay for a company's devices, once per transaction, and books their payments."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.instants import month_of
-from gateway.domain.ledger import DAYS_PER_CREDIT, Kind, Lot, prepaid_name
+from gateway.domain.ledger import DAYS_PER_CREDIT, Draw, Kind, Lot, prepaid_name, spend, spendable
 from gateway.domain.payers import Payment, Purse, find_payer
 from gateway.domain.refusals import Code
+from gateway.operations.announcing import tell_limit
 from gateway.operations.booking import Booking, Journal, prepaid_account
+from gateway.operations.clock_state import trust_of
 from gateway.operations.prepaid import Paid, paid, paid_of_many
 from gateway.storage.schema import account, taken_from_above
 from gateway.storage.transaction import OneRow, Plain, Transaction
@@ -27,11 +29,14 @@ class Link(NamedTuple):
     suspended_reason: str | None
     grace_days: int
     extend_unheard: bool
+    plan: str
+    refunds: bool  # days left at an unregistration go back instead of being forfeited
+    closed: bool
 
 
 _CHAIN = """
 SELECT c.id, c.use_parent_credits, c.parent_limit, c.suspended_at IS NOT NULL, c.suspended_reason,
-       c.grace_days, c.extend_unheard
+       c.grace_days, c.extend_unheard, c.plan, c.refunds, c.closed_at IS NOT NULL
 FROM company AS c JOIN company_path AS p ON p.ancestor_id = c.id
 WHERE p.descendant_id = ? ORDER BY p.depth
 """
@@ -48,15 +53,19 @@ _TAKEN = select(taken_from_above.c.days).where(
 
 
 def _link(row: Plain) -> Link:
-    id_, use_parent_credits, parent_limit, suspended, reason, grace_days, extend_unheard = row
+    # SQLite has no truth values.
+    id_, flag, limit, suspended, reason, grace_days, unheard, plan, refunds, closed = row
     return Link(
         id_,
-        bool(use_parent_credits),
-        parent_limit,
+        bool(flag),
+        limit,
         bool(suspended),
         reason,
         grace_days,
-        bool(extend_unheard),
+        bool(unheard),
+        plan,
+        bool(refunds),
+        bool(closed),
     )
 
 
@@ -103,24 +112,31 @@ class Treasury:
             self.journal.write(device)
 
     def prepare(
-        self, companies: Iterable[int], devices: Iterable[int] = (), accounts: Iterable[int] = ()
+        self,
+        companies: Iterable[int],
+        devices: Iterable[int] = (),
+        accounts: Iterable[int] = (),
+        *,
+        pools: Iterable[int] = (),
     ) -> None:
         """Locks all accounts that this transaction will change, at once, and reads them.
 
-        Those of whoever could pay for the companies' devices, the devices' own, and these. To be
-        called once, for all; single operations do it by themselves at the first need.
+        Those of whoever could pay for the companies' devices, the devices' own, these, and the
+        lots of the companies `pools`. To be called once, for all; single operations do it by
+        themselves at the first need.
         """
         if self._prepared:
             return  # what is missing is told when days are booked there
         self._prepared = True
         payers = {link.company_id for id_ in companies for link in self._may_pay(id_)}
-        pools = sorted(payers)
+        payers.update(pools)
+        holders = sorted(payers)
         names = [prepaid_name(id_) for id_ in sorted(devices)]
         ids = sorted(accounts)
         parts = [
             f"{condition} IN ({','.join('?' * len(values))})"
             for condition, values in (
-                ("kind = 'pool' AND balance > 0 AND company_id", pools),
+                ("kind = 'pool' AND balance > 0 AND company_id", holders),
                 ("name", names),
                 ("id", ids),
             )
@@ -130,14 +146,18 @@ class Treasury:
             return
         for company_id in payers:
             self._lots[company_id] = []
-        found = self.tx.lock_accounts(" OR ".join(parts), [*pools, *names, *ids])
+        found = self.tx.lock_accounts(" OR ".join(parts), [*holders, *names, *ids])
         for id_, company_id, device_id, kind, expires_day, free, redeemed, days, seq in found:
             self._last_seq = seq or 0
             if kind == "prepaid":
                 self._prepaid[device_id] = id_
-            elif company_id in payers:
+            elif kind == "pool" and company_id in payers:
                 lot = Lot(id_, expires_day, bool(free), bool(redeemed), days)
                 self._lots[company_id].append(lot)
+
+    def asked(self, company_id: int) -> tuple[int, ...]:
+        """The companies that are asked to pay for a device of this one, itself first."""
+        return tuple(link.company_id for link in self._may_pay(company_id))
 
     def _may_pay(self, company_id: int) -> Iterator[Link]:
         """The companies that are asked to pay for a device of this one."""
@@ -207,8 +227,31 @@ class Treasury:
             self._taken[company_id] = taken
         return taken
 
+    def draw(self, company_id: int, days: int) -> tuple[Draw, ...] | None:
+        """Takes days out of the company's own lots, as far as this transaction knows of them.
+
+        None, and nothing is taken, when they do not hold as many. The caller books the draws.
+        """
+        draws = spend(self.lots(company_id), days, self.tx.today)
+        if draws is not None:
+            self._spent(company_id, draws)
+        return draws
+
+    def spendable(self, company_id: int) -> int:
+        """Days that the company's own lots hold today."""
+        return spendable(self.lots(company_id), self.tx.today)
+
+    def _spent(self, company_id: int, draws: Sequence[Draw]) -> None:
+        spent = {draw.account_id: draw.days for draw in draws}
+        self._lots[company_id] = [
+            replace(lot, days=lot.days - spent.get(lot.account_id, 0))
+            for lot in self.lots(company_id)
+        ]
+
     def find_payer(self, company_id: int, days: int) -> Payment | Code:
         """Who would pay for a device of the company."""
+        if trust_of(self.tx).doubt:
+            return Code.CLOCK_IN_DOUBT
         purses: list[Purse] = []
         for link in self._may_pay(company_id):
             limit = link.parent_limit
@@ -234,23 +277,23 @@ class Treasury:
             return payment
         target = self.prepaid(booking.device_id)
         booking.post_draws(kind, payment.draws, target, payment.payer_id, payment.path)
-        spent = {draw.account_id: draw.days for draw in payment.draws}
-        self._lots[payment.payer_id] = [
-            Lot(
-                lot.account_id,
-                lot.expires_day,
-                lot.free,
-                lot.redeemed,
-                lot.days - spent.get(lot.account_id, 0),
-            )
-            for lot in self.lots(payment.payer_id)
-        ]
+        self.take(payment, days)
         for company_id in payment.limits_used:
-            self._count_taken(company_id, days)
+            self.store_taken(company_id, days)
         return payment
 
-    def _count_taken(self, company_id: int, days: int) -> None:
-        self._taken[company_id] = self.taken_days(company_id) + days
+    def take(self, payment: Payment, days: int) -> None:
+        """From now on the lots and limits of this transaction are what is left after a payment."""
+        self._spent(payment.payer_id, payment.draws)
+        for place, company_id in enumerate(payment.limits_used, 1):
+            before = self.taken_days(company_id)
+            after = self._taken[company_id] = before + days
+            limit = self.chain(company_id)[0].parent_limit
+            if limit is not None:
+                tell_limit(self.tx, company_id, limit, (before, after), payment.path[place:])
+
+    def store_taken(self, company_id: int, days: int) -> None:
+        """Adds to what is stored of this month's days that the company took from above."""
         dialect = sqlite if self.tx.connection.dialect.name == "sqlite" else postgresql
         statement = dialect.insert(taken_from_above)
         self.tx.run(

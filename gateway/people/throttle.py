@@ -21,13 +21,14 @@ class TooManyWait(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt: it counts as failed until it is said to have succeeded."""
+    """One attempt: it counts as failed until it is said to have succeeded, or not to count."""
 
     delay_s: float
     account: str
     address: str
     at_ms: int
     succeeded: bool = False
+    counts: bool = True
 
 
 @dataclass(slots=True)
@@ -70,9 +71,15 @@ class Throttle:
                 # The owner is back: what strangers did to the account is forgiven. The address
                 # keeps its other failures, since it may be the stranger's own account.
                 self._failures.pop(f"account {account}", None)
-                found = self._failures.get(f"address {address}")
-                if found and made.at_ms in found:
-                    found.remove(made.at_ms)
+                self._forgive(f"address {address}", made)
+            elif not made.counts:
+                self._forgive(f"account {account}", made)
+                self._forgive(f"address {address}", made)
+
+    def _forgive(self, key: str, made: Attempt) -> None:
+        found = self._failures.get(key)
+        if found and made.at_ms in found:
+            found.remove(made.at_ms)
 
     def _recent(self, key: str, now_ms: int) -> int:
         found = self._failures.get(key)

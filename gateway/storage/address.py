@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
+    from gateway.clock_guard import ClockGuard
     from gateway.storage.store import Store
 
 Address: TypeAlias = Path | str
@@ -29,16 +30,21 @@ def shown(address: Address) -> str:
 
 
 def open_store(
-    address: Address, *, wall_ms: Callable[[], int], moved_ms: Callable[[], int]
+    address: Address,
+    *,
+    wall_ms: Callable[[], int],
+    moved_ms: Callable[[], int],
+    guard: "ClockGuard | None" = None,
 ) -> "Store":
     """The store there; `wall_ms` is this machine's clock, `moved_ms` by how much a test moved it.
+    `guard` says whether clocks may decide about credits.
 
     The engine's driver is loaded here: whoever uses the one need not load the other.
     """
     if isinstance(address, Path):
         from gateway.storage.sqlite import SqliteStore
 
-        return SqliteStore(address, wall_ms)
+        return SqliteStore(address, wall_ms, guard)
     from gateway.storage.postgres import PostgresStore
 
-    return PostgresStore(address, lambda host_ms: host_ms + moved_ms())
+    return PostgresStore(address, lambda host_ms: host_ms + moved_ms(), guard)

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -36,6 +37,7 @@ device = Table(
     instant("registered_at"),
     instant("joined_at", nullable=True),
     instant("first_heard_at", nullable=True),  # in this registration
+    Column("heard_before", Boolean, nullable=False, server_default=false()),  # in an earlier one
     instant("dormant_at", nullable=True),
     # service and period
     Column("start", Text, nullable=False),
@@ -52,8 +54,21 @@ device = Table(
     instant("grace_until", nullable=True),
     instant("attempted_at", nullable=True),
     Column("sending_s", Integer),  # the interval to return to when service is active again
+    Column("switched_off", Boolean, nullable=False, server_default=false()),
+    # Of the plan `daily`: UTC days served in grace, to be paid with the next, "20605,20606".
+    Column("owed_days", Text, nullable=False, server_default=""),
+    # The router came from another company, which may know its secret: it has to join anew.
+    Column("rotate_secret", Boolean, nullable=False, server_default=false()),
+    instant("taken_over_at", nullable=True),  # samples of before belong to the former tenure
+    Column("import_id", Id),  # the import that registered it
     CheckConstraint("(period_start IS NULL) = (period_end IS NULL)", "period_whole"),
     Index(None, "company_id", "serial"),
+    Index(
+        "ix_device_import_id",
+        "import_id",
+        sqlite_where=text("import_id IS NOT NULL"),
+        postgresql_where=text("import_id IS NOT NULL"),
+    ),
     Index(
         "ix_device_period_end",
         "period_end",
@@ -72,6 +87,13 @@ device = Table(
         unique=True,
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index(
+        "ix_device_former",
+        "serial",
+        "ended_at",
+        sqlite_where=text("ended_at IS NOT NULL"),
+        postgresql_where=text("ended_at IS NOT NULL"),
     ),
     Index(
         "uq_device_alias",

@@ -1,5 +1,6 @@
 """Brings a database's schema to this version."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -26,10 +27,11 @@ def configuration(connection: Connection | None = None) -> Config:
     return config
 
 
-def known_revisions() -> list[str]:
+@cache
+def known_revisions() -> tuple[str, ...]:
     """The schemas that this version can bring up to date or has made, newest first."""
     scripts = ScriptDirectory.from_config(configuration())
-    return [revision.revision for revision in scripts.walk_revisions()]
+    return tuple(revision.revision for revision in scripts.walk_revisions())
 
 
 def migrate(address: Address) -> None:

@@ -13,7 +13,10 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from gateway.clock_guard import ClockGuard
+from gateway.domain.clock_trust import TRUSTED, Trust
 from gateway.storage.locks import Raced, Tree
+from gateway.storage.postgres_notices import CHANNEL, Notices
 from gateway.storage.postgres_session import (
     PostgresSession,
     PostgresTransaction,
@@ -43,9 +46,8 @@ JOBS_WAIT_S_MAX = 0.2  # for heartbeats, each time: where these are too many, jo
 THREADS = {Lane.PEOPLE: 2, Lane.INGEST: 2, Lane.JOBS: 1}
 REPEATS_MAX = 3
 REPEAT_S_MAX = 0.1
+UNSURE_LOOK_S = 0.25
 UNSURE_S_MAX = 20.0  # how long an unknown outcome is asked for
-LOOK_S = 0.25
-CHANNEL = "fleetgate"
 
 _DEADLOCK = frozenset({"40001", "40P01"})
 _LOCKED = "55P03"
@@ -74,9 +76,12 @@ class PostgresStore(Store):
     `adjust` makes the instant of a transaction of the database host's clock, in ms.
     """
 
-    def __init__(self, url: str, adjust: Callable[[int], int]) -> None:
+    def __init__(
+        self, url: str, adjust: Callable[[int], int], guard: ClockGuard | None = None
+    ) -> None:
         self.url = url
         self._adjust = adjust
+        self._guard = guard
         self._engine = engine_of(url)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._reading = threading.local()
@@ -98,7 +103,9 @@ class PostgresStore(Store):
             for lane, count in THREADS.items()
             for n in range(count)
         ]
-        self._threads.append(threading.Thread(target=self._hear, name="notices", daemon=True))
+        self._notices = Notices(
+            self._engine, self._id, call=self._call, answered=self._answered, away=self._away
+        )
         for thread in self._threads:
             thread.start()
 
@@ -136,6 +143,7 @@ class PostgresStore(Store):
             self._closing = True
             for wake in self._wakes:
                 wake.notify_all()
+        self._notices.close()
         for thread in self._threads:
             thread.join()
         self._readers.shutdown()
@@ -223,9 +231,14 @@ class PostgresStore(Store):
         """The function's result, committed. Raises `_Repeat`, `_Lost`, `StoreBusy`, its own."""
         number = ""
         try:
+            asked_ms = self._asked()
             connection, number, at_ms = session.begin(work.tree)
             tx = PostgresTransaction(
-                connection, self._adjust(at_ms), work.operation_id, tree=work.tree
+                connection,
+                self._adjust(at_ms),
+                work.operation_id,
+                tree=work.tree,
+                trust=self._trust(asked_ms, at_ms),
             )
             tx.driver = session.cursor()
             result = work.function(tx)
@@ -254,6 +267,15 @@ class PostgresStore(Store):
             session.drop()
             self._find_out(session, number, str(error).strip())
         return result, tx.signals
+
+    def _asked(self) -> int:
+        return 0 if self._guard is None else self._guard.asked()
+
+    def _trust(self, asked_ms: int, host_ms: int) -> Trust:
+        if self._guard is None:
+            return TRUSTED
+        self._guard.heard_host(asked_ms, host_ms)
+        return self._guard.trust()
 
     def _understood(self, session: PostgresSession, error: BaseException) -> Exception | None:
         """What an error in a transaction means for its caller; None for the error itself."""
@@ -299,7 +321,7 @@ class PostgresStore(Store):
                     raise _Lost(lost)
                 if status is None:
                     break
-            time.sleep(LOOK_S)
+            time.sleep(UNSURE_LOOK_S)
         raise StoreUnsure(
             f"the database went away in a commit and cannot say whether it was kept: {lost}"
         )
@@ -328,8 +350,12 @@ class PostgresStore(Store):
 
     def _read_once(self, session: PostgresSession, function: Callable[[Transaction], T]) -> T:
         try:
+            asked_ms = self._asked()
             connection, at_ms = session.begin_reading()
-            tx = PostgresTransaction(connection, self._adjust(at_ms), "", writing=False)
+            trust = self._trust(asked_ms, at_ms)
+            tx = PostgresTransaction(
+                connection, self._adjust(at_ms), "", writing=False, trust=trust
+            )
             tx.driver = session.cursor()
             result = function(tx)
             session.commit()
@@ -346,29 +372,8 @@ class PostgresStore(Store):
 
     # What other gateways commit
 
-    def _hear(self) -> None:
-        session = PostgresSession(self._engine)
-        while not self._closing:
-            try:
-                _, raw = session.open()
-                raw.execute(f"LISTEN {CHANNEL}")
-                self._version = str(raw.info.server_version // 10_000)
-                self._unable = ""
-                # What was said while nobody listened.
-                self._call(set(Signal))
-                while not self._closing:
-                    for notice in raw.notifies(timeout=LOOK_S):
-                        self._told(notice.payload)
-            except (psycopg.Error, DBAPIError) as error:
-                self._away(str(error).strip())
-                session.drop()
-                time.sleep(LOOK_S)
-        session.drop()
-
-    def _told(self, payload: str) -> None:
-        name, _, sender = payload.partition(" ")
-        if sender != self._id:
-            self._call({signal for signal in Signal if signal.value == name})
+    def _answered(self, version: str) -> None:
+        self._version, self._unable = version, ""
 
     def _call(self, signals: set[Signal]) -> None:
         for signal in signals:

@@ -12,10 +12,22 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
 from gateway.storage.columns import Id, id_column, instant, link, metadata
+from gateway.storage.credit_tables import (
+    company_place,
+    credit_code,
+    credit_request,
+    device_import,
+    device_move,
+    monitored_month,
+    notice,
+    price,
+    replacement,
+)
 from gateway.storage.device_tables import (
     device,
     device_latest,
@@ -43,14 +55,21 @@ from gateway.storage.session_tables import (
 )
 
 __all__ = [
+    "INTO_POOLS",
+    "OUT_OF_POOLS",
     "account",
     "api_token",
     "audit",
     "company",
     "company_path",
+    "company_place",
+    "credit_code",
+    "credit_request",
     "device",
+    "device_import",
     "device_latest",
     "device_live",
+    "device_move",
     "enrolment",
     "heartbeat",
     "history_day",
@@ -62,15 +81,19 @@ __all__ = [
     "membership",
     "metadata",
     "monitored_day",
+    "monitored_month",
     "mqtt_login",
     "node",
+    "notice",
     "outage",
     "outbox",
     "person",
     "presence_change",
+    "price",
     "quarantine",
     "recheck",
     "relay",
+    "replacement",
     "revocation",
     "run",
     "session",
@@ -104,21 +127,26 @@ company = Table(
     instant("suspended_at", nullable=True),
     Column("reference", Text, nullable=False),
     instant("created_at"),
+    # Of days left at an unregistration: given back, or forfeited as usual.
+    Column("refunds", Boolean, nullable=False, server_default=false()),
+    Column("show_prices", Boolean, nullable=False, server_default=false()),  # to its own people
+    Column("billing_email", Text, nullable=False, server_default=""),
+    instant("closed_at", nullable=True),
     CheckConstraint("parent_id <> id", "not_its_own_parent"),
     Index(
         "uq_company_sibling",
         "parent_id",
         "name_key",
         unique=True,
-        sqlite_where=text("parent_id IS NOT NULL"),
-        postgresql_where=text("parent_id IS NOT NULL"),
+        sqlite_where=text("parent_id IS NOT NULL AND closed_at IS NULL"),
+        postgresql_where=text("parent_id IS NOT NULL AND closed_at IS NULL"),
     ),
     Index(
         "uq_company_root",
         "name_key",
         unique=True,
-        sqlite_where=text("parent_id IS NULL"),
-        postgresql_where=text("parent_id IS NULL"),
+        sqlite_where=text("parent_id IS NULL AND closed_at IS NULL"),
+        postgresql_where=text("parent_id IS NULL AND closed_at IS NULL"),
     ),
 )
 company_path = Table(
@@ -182,6 +210,8 @@ monitored_day = Table(
     Column("company_id", Id, nullable=False),
     Column("payer_id", Id, nullable=False),
     Column("transfer_id", Text),
+    # With the last, a month of heard days is counted without a look at the rows.
+    Index(None, "company_id", "day", "transfer_id"),
     sqlite_with_rowid=False,
 )
 
@@ -193,14 +223,25 @@ account = Table(
     Column("kind", Text, nullable=False),
     link("company_id", "company.id", nullable=True),
     link("device_id", "device.id", nullable=True),
+    Column("code_id", Id),
     Column("expires_day", Integer),
     Column("free", Boolean, nullable=False),
     Column("redeemed", Boolean, nullable=False),
     Column("balance", BigInteger),  # issuer and sinks have none: theirs are sums over rows
     CheckConstraint("balance >= 0", "not_negative"),
     Index(None, "company_id"),
+    Index(
+        "ix_account_code_id",
+        "code_id",
+        sqlite_where=text("code_id IS NOT NULL"),
+        postgresql_where=text("code_id IS NOT NULL"),
+    ),
 )
 
+OUT_OF_POOLS = "kind NOT IN ('grant', 'trial', 'serve', 'forfeit', 'carry')"
+INTO_POOLS = (
+    "kind NOT IN ('activate', 'extend', 'courtesy', 'day', 'serve', 'forfeit', 'carry', 'expire')"
+)
 transfer = Table(
     "transfer",
     metadata,
@@ -222,9 +263,32 @@ transfer = Table(
     Column("cause", Text, nullable=False),
     Column("note", Text, nullable=False),
     instant("at"),
+    Column("lot_account", Id),  # of days carried between devices
+    Column("reverses", Text),  # the id of the transfer that is taken back
     CheckConstraint("days > 0", "positive"),
     Index(None, "company_id", "seq"),
     Index(None, "device_id", "seq"),
+    # What left and what reached pools, for statements; most rows stand in neither.
+    Index(
+        "ix_transfer_out",
+        "from_account",
+        "seq",
+        sqlite_where=text(OUT_OF_POOLS),
+        postgresql_where=text(OUT_OF_POOLS),
+    ),
+    Index(
+        "ix_transfer_in",
+        "to_account",
+        "seq",
+        sqlite_where=text(INTO_POOLS),
+        postgresql_where=text(INTO_POOLS),
+    ),
+    Index(
+        "ix_transfer_reverses",
+        "reverses",
+        sqlite_where=text("reverses IS NOT NULL"),
+        postgresql_where=text("reverses IS NOT NULL"),
+    ),
 )
 
 # A cache of sums over transfer rows, checked by `verify`.

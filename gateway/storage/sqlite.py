@@ -16,6 +16,8 @@ from sqlalchemy import Connection, Engine, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from gateway.clock_guard import ClockGuard
+from gateway.domain.clock_trust import TRUSTED, Trust
 from gateway.storage.locks import Level, Tree
 from gateway.storage.statements import insert_one, update_one
 from gateway.storage.store import (
@@ -192,9 +194,12 @@ class SqliteTransaction(Transaction):
 class SqliteStore(Store):
     """SQLite with one writer thread: people's transactions share commits and go first."""
 
-    def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, path: Path, now_ms: Callable[[], int], guard: ClockGuard | None = None
+    ) -> None:
         self.path = path
         self._now_ms = now_ms
+        self._guard = guard
         self._engine = sqlite_engine(path, writing=True)
         self._readers = sqlite_engine(path, writing=False)
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
@@ -236,7 +241,10 @@ class SqliteStore(Store):
         def work() -> T:
             try:
                 with self._readers.begin() as connection:
-                    tx = SqliteTransaction(connection, self._now_ms(), "", writing=False)
+                    now_ms = self._now_ms()
+                    tx = SqliteTransaction(
+                        connection, now_ms, "", writing=False, trust=self._trust()
+                    )
                     return function(tx)
             except DBAPIError as error:
                 unable = _unable(error)
@@ -269,6 +277,9 @@ class SqliteStore(Store):
 
     def version(self) -> str:
         return f"sqlite {sqlite3.sqlite_version}"
+
+    def _trust(self) -> Trust:
+        return TRUSTED if self._guard is None else self._guard.trust()
 
     def _write_forever(self) -> None:
         try:
@@ -317,11 +328,14 @@ class SqliteStore(Store):
             return
         finished: list[tuple[Work, Any]] = []
         signals: set[Signal] = set()
-        now_ms = self._now_ms()
+        # The clock is judged after it was read, so a step before that is noticed.
+        now_ms, trust = self._now_ms(), self._trust()
         try:
             with connection.begin():
                 for work in group:
-                    tx = SqliteTransaction(connection, now_ms, work.operation_id, tree=work.tree)
+                    tx = SqliteTransaction(
+                        connection, now_ms, work.operation_id, tree=work.tree, trust=trust
+                    )
                     try:
                         if len(group) == 1:
                             result = work.function(tx)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from sqlalchemy import Connection, Executable, Row, Select, bindparam, select
 
+from gateway.domain.clock_trust import TRUSTED, Trust
 from gateway.domain.instants import day_of
 from gateway.storage.locks import Level, LockOrder, Tree
 from gateway.storage.schema import relay
@@ -36,7 +37,17 @@ class Signal(StrEnum):
 class Transaction(ABC):
     """One transaction. A use case may be run twice, so it sends nothing and reads no clock."""
 
-    __slots__ = ("connection", "locked", "now_ms", "operation_id", "signals", "writing")
+    __slots__ = (
+        "booked",
+        "connection",
+        "locked",
+        "now_ms",
+        "operation_id",
+        "rechecks",
+        "signals",
+        "trust",
+        "writing",
+    )
 
     FOR_UPDATE: ClassVar[str]
 
@@ -48,13 +59,17 @@ class Transaction(ABC):
         *,
         tree: Tree = Tree.SHARED,
         writing: bool = True,
+        trust: Trust = TRUSTED,
     ) -> None:
         self.connection = connection
         self.now_ms = now_ms
         self.operation_id = operation_id
         self.writing = writing
+        self.trust = trust  # as the gateway knew it; `trust_of` looks closer
         self.locked = LockOrder(tree)
         self.signals: set[Signal] = set()  # given once this transaction is committed
+        self.booked: list[str] = []  # ids of the transfers of this transaction
+        self.rechecks: set[int] = set()  # companies that it queued for another look
 
     @property
     def today(self) -> int:

@@ -75,6 +75,7 @@ ENGLISH: Mapping[str, str] = {
     "ledger_wrong": "the check found an error",
     "ledger_unchecked": "not checked yet",
     "clock_in_doubt": "The server's clock is in doubt, so nothing is charged",
+    "clock_not_accepted": "Credits do not expire until the clock is accepted, or for a day",
     "last_errors": "Last errors",
     "no_errors": "No errors since the start.",
     "when": "When",

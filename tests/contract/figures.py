@@ -27,7 +27,8 @@ def charges_after(tx: Transaction, seq: int) -> Sequence[AnyRow]:
 _SUMS = """
 SELECT (SELECT coalesce(sum(balance), 0) FROM account) AS stored,
        (SELECT coalesce(sum(days), 0) FROM transfer WHERE to_account IN (2, 3, 4)) AS sinks,
-       (SELECT coalesce(sum(days), 0) FROM transfer WHERE from_account = 1) AS issued,
+       (SELECT coalesce(sum(days * CASE WHEN to_account = 1 THEN -1 ELSE 1 END), 0)
+        FROM transfer WHERE from_account = 1 OR to_account = 1) AS issued,
        (SELECT count(*) FROM account WHERE balance < 0) AS negative,
        (SELECT count(*) FROM device AS d LEFT JOIN account AS a ON a.device_id = d.id
         WHERE coalesce(a.balance, 0) * 86400000

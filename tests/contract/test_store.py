@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from gateway.api.health import Check, Health
 from gateway.clock import Clock
-from gateway.jobs.housekeeping import get, put
+from gateway.storage.installation_facts import get, put
 from gateway.storage.migrate import migrate
 from gateway.storage.sqlite import SqliteStore
 from gateway.storage.store import Lane, StoreClosed, StoreUnable

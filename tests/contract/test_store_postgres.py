@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from gateway.domain.refusals import Code, Refused
-from gateway.jobs.housekeeping import get, put
+from gateway.storage.installation_facts import get, put
 from gateway.storage.postgres import THREADS, ErrorSwallowed, PostgresStore
 from gateway.storage.store import Lane, StoreUnsure
 from gateway.storage.transaction import Transaction

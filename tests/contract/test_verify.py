@@ -11,12 +11,14 @@ import psycopg
 import pytest
 
 from gateway.command.verify import main, verify
+from gateway.domain.instants import DAY_MS
 from gateway.domain.ledger import transfer_id
 from gateway.storage.address import Address
 from tests.contract.lived import change, folder_of, live_through, rows
 from tests.contract.world import World
 from tests.databases import Databases
 
+SERIAL = "1100000001"
 DROP = "DROP TRIGGER transfer_no_update{on_transfer}; "
 
 PLANTED = [
@@ -37,6 +39,14 @@ PLANTED = [
         {"triggers", "paths", "limits"},
     ),
     (DROP + "UPDATE transfer SET company_path = '99'", {"triggers", "paths"}),
+    (
+        DROP + "UPDATE transfer SET reverses = id WHERE kind = 'activate'",
+        {"triggers", "reversals"},
+    ),
+    (
+        DROP + "UPDATE transfer SET kind = 'day' WHERE kind = 'serve'",
+        {"triggers", "ways", "paths", "charges"},
+    ),
     ("UPDATE account SET balance = balance + 1 WHERE kind = 'pool'", {"balances"}),
     ("UPDATE account SET balance = 29 WHERE balance = 30", {"balances", "prepaid"}),
     ("DELETE FROM account WHERE kind = 'consumed'", {"balances", "ways", "links"}),
@@ -52,6 +62,7 @@ PLANTED = [
     ("UPDATE company_path SET depth = 7 WHERE depth = 1", {"tree"}),
     ("INSERT INTO company_path VALUES (2, 1, 1)", {"tree"}),
     ("UPDATE company SET parent_id = 2 WHERE id = 1", {"tree"}),
+    ("UPDATE company SET closed_at = 1", {"closed"}),
     ("UPDATE monitored_day SET day = day - 1", {"days"}),
     ("UPDATE monitored_day SET company_id = 77", {"days"}),
     ("UPDATE monitored_day SET device_id = 77", {"days"}),
@@ -117,6 +128,32 @@ def test_what_is_planted_is_found(left: Address, script: str, found_by: set[str]
     assert {check.name for check in verify(left) if check.findings} == found_by
 
 
+@pytest.mark.parametrize(
+    ("script", "found_by"),
+    [
+        ("DELETE FROM monitored_day WHERE day % 2 = 0", {"charges"}),
+        ("UPDATE monitored_day SET transfer_id = 'x' WHERE day % 2 = 0", {"days", "charges"}),
+        ("UPDATE monitored_day SET transfer_id = NULL WHERE day % 2 = 0", {"days", "charges"}),
+    ],
+)
+def test_days_that_were_taken_and_not_counted_are_found(
+    databases: Databases, script: str, found_by: set[str]
+) -> None:
+    address = databases.make()
+    world = World(address)
+    world.do("credits.grant", company_id=world.company("Acme", plan="daily"), days=9)
+    world.register(SERIAL, "1")
+    world.join(SERIAL)
+    for _ in range(2):
+        world.heartbeat(SERIAL)
+        world.live(DAY_MS)
+    world.check()
+    world.close()
+    plant(address, script)
+    assert {check.name for check in verify(address) if check.findings} == found_by
+    databases.drop(address)
+
+
 @pytest.mark.parametrize("which", range(max(map(len, PLANTED_IN.values()))))
 def test_a_trigger_that_only_looks_right_is_found(
     left: Address, databases: Databases, which: int
@@ -153,7 +190,8 @@ def test_the_command_says_it_to_people_and_to_scripts(
 
 _TRANSFER_LINES = (
     "SELECT seq, id, operation_id, kind, from_account, to_account, days, free, company_id, "
-    "company_path, device_id, serial, payer_company_id, payer_path, actor, cause, note, at "
+    "company_path, device_id, serial, payer_company_id, payer_path, actor, cause, note, at, "
+    "lot_account, reverses "
     "FROM transfer"
 )
 

@@ -16,8 +16,9 @@ from gateway.domain.refusals import Refused
 from gateway.domain.rights import GATEWAY, Principal, Role
 from gateway.ingest.batch import Incoming, Outcome, Terms, take_batch
 from gateway.ingest.intake import read_payload
-from gateway.jobs import housekeeping, periods
+from gateway.jobs import housekeeping, months, periods
 from gateway.operations import all as all_operations
+from gateway.operations.dry_run import TriedOut, try_out
 from gateway.operations.joining import join
 from gateway.operations.registry import Site, execute, operations
 from gateway.operations.ticket_making import TicketSigner
@@ -150,7 +151,8 @@ class World:
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs what a task of the gateway would run."""
-        return self._runner.run(work)
+        # Not its `run`, which takes and gives back the handling of signals each time.
+        return self._runner.get_loop().run_until_complete(work)
 
     def together(self, functions: list[Callable[[Transaction], Any]]) -> list[Any]:
         """Many callers at once; what each got, exceptions included."""
@@ -195,6 +197,23 @@ class World:
         except Refused as refused:
             return refused.code.value
         return "ok"
+
+    def trying(
+        self, name: str, /, *, person: int = 1, **given: Any
+    ) -> Callable[[Transaction], Any]:
+        """A dry run of an operation as a function of a transaction."""
+        op = OPERATIONS[name]
+        read = msgspec.convert(given, op.input)
+        return lambda tx: try_out(tx, op, self.principal(tx, person), SITE, read)
+
+    def dry_run(self, name: str, /, *, person: int = 1, **given: Any) -> Any:
+        """What the operation would do; nothing of it is kept."""
+        work = self.trying(name, person=person, **given)
+        try:
+            self.write(work, OPERATIONS[name].tree)
+        except TriedOut as tried:
+            return msgspec.to_builtins(tried.report)
+        raise AssertionError(f"{name} was not given up")
 
     def company(self, name: str, parent: str | None = None, **more: Any) -> str:
         return str(self.do("companies.create", name=name, parent_id=parent, **more)["id"])
@@ -262,6 +281,9 @@ class World:
             self._recheck(*found)
         self.settle()
         while self.write(periods.expire_pools):
+            pass
+        self.write(months.close)
+        while self.write(months.roll_up):
             pass
 
     def _recheck(self, company_id: int, queued_at: int) -> None:

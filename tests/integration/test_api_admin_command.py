@@ -1,47 +1,20 @@
 """`fleetgate admin` against the real server: over the socket and over HTTP."""
 
-import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.storage.address import Address
+from tests.admin_command import admin
 from tests.api_server import PASSWORD, ApiServer, api_server, everything_works
-
-ROOT = Path(__file__).parent.parent.parent
-COMMAND = [sys.executable, "-m", "gateway.command.app", "admin"]
 
 
 @pytest.fixture
 async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path, database) as running:
         yield running
-
-
-async def admin(
-    server: ApiServer | None,
-    *words: str,
-    typed: str = "",
-    environment: Mapping[str, str] | None = None,
-) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    data = [] if server is None else ["--data", str(server.admin_socket.parent)]
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *words,
-        *data,
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "100", **(environment or {})},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, error = await process.communicate(typed.encode())
-    assert process.returncode is not None
-    return process.returncode, out.decode(), error.decode()
 
 
 async def test_the_owner_of_the_data_directory_does_everything_without_a_token(
@@ -89,7 +62,10 @@ async def test_errors_say_what_to_do_next_with_an_exit_code(
         (("devices", "list", "--limit", "9999"), 2, "limit: from 1 to 500"),
         (("devices", "list", "--limit", "many"), 2, "whole number"),
         (("credits", "grant", "--credits", "1"), 2, "--company-id"),
-        (("credits", "grant", "--company-id", "1", "--credits", "0"), 2, "credits"),
+        (("credits", "grant", "--company-id", "1", "--credits", "0"), 2, "a whole number >= 1"),
+        (("credits", "grant", "--company-id", "1", "--days", "-1"), 2, "a whole number >= 1"),
+        (("credits", "grant", "--company-id", "1", "--credits", "1.5"), 2, "or null, got a number"),
+        (("credits", "grant", "--company-id", "1", "--credits", str(2**63)), 2, "<= 333333"),
         (("sessions", "open", "--serial", "0000000001", "--minutes", "721"), 2, "<= 720"),
         (("nothing", "at-all"), 2, "nothing"),
     ):
@@ -121,3 +97,20 @@ async def test_status_and_help(server: ApiServer) -> None:
     assert code == 0 and "Exit codes" in out and "devices" in out
     code, out, _ = await admin(None, "devices", "register", "--help")
     assert code == 0 and "--company-id" in out and "required" in out
+    code, out, _ = await admin(None, "members", "create", "--help")
+    assert code == 0 and "`administrator` or `billing`" in out
+    code, out, _ = await admin(None, "credits", "grant", "--help")
+    assert code == 0 and "--credits NUMBER" in out
+
+
+async def test_a_cell_of_a_file_does_not_steer_the_terminal(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "hostile.csv"
+    file.write_text("serial\n\x1b[31mRED\n")
+    company_id = await server.company("Acme")
+    code, out, error = await admin(
+        server, "devices", "import", "--company-id", company_id, "--file", str(file)
+    )
+    assert code == 2 and out == "" and "line 2" in error and "RED" in error
+    assert "\x1b" not in error

@@ -48,6 +48,15 @@ def test_things_inside_a_thing_get_a_table_of_their_own(
     assert lines[at + 2] == ["Ivo", "ssh", "2027-01-15T00:00:00.000Z"]
 
 
+def test_a_dry_run_shows_its_transfers_once(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"kind": "move", "days": 30, "from_account": "a", "to_account": "b", "sentence": "So."}
+    report = {"line": 2, "serial": "1100000001", "company_id": "1", "outcome": "new", "more": 1}
+    would = {"days": 30, "transfers": [row], "report": [report]}
+    lines = shown(capsys, "credits", {"dry_run": True, "would": would, "transfers": [row]})
+    assert lines.count(["kind", "days", "from_account", "to_account", "sentence"]) == 1
+    assert ["line", "serial", "company_id", "outcome"] in lines
+
+
 def test_what_came_from_others_cannot_steer_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

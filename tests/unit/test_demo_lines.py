@@ -28,6 +28,7 @@ def options_of(words: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize("data", [Path("data"), Path("/tmp/my data%")])
 def test_each_line_is_a_command_that_exists(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [".venv/bin/fleetgate", "up", "--demo"])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # where there is none
     page, machine, shell = commands(data, 25)
     for words, serial, target in (
         (page, "1100000001", None),

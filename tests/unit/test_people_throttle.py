@@ -90,3 +90,15 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         fake.attempt(f"user{n}", f"10.0.{n // 250}.{n % 250}")
     assert len(fake.throttle._failures) <= 101
     assert not fake.throttle._waiting
+
+
+def test_what_does_not_count_is_forgotten_and_forgives_nothing() -> None:
+    fake = Fake()
+    for _ in range(6):
+        fake.attempt("joe", "10.0.0.1")
+    for _ in range(3):
+        with fake.throttle.attempt("joe", "10.0.0.1") as attempt:
+            assert attempt.delay_s == 2
+            attempt.counts = False
+    assert fake.attempt("joe", "10.0.0.1") == 2
+    assert fake.attempt("joe", "10.0.0.1") == 4
