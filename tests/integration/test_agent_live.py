@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -54,8 +54,10 @@ class Peer:
         self.ups: list[Up] = []
         self.answers: list[Answer] = []
 
-    async def serve(self) -> None:
+    async def subscribe(self) -> None:
         await self.client.subscribe([(f"fg1/d/+/{leaf}", 1) for leaf in topics.DEVICE_LEAVES])
+
+    async def serve(self) -> None:
         async for message in self.client.messages:
             assert isinstance(message.payload, bytes)
             leaf = str(message.topic).rpartition("/")[2]
@@ -93,6 +95,7 @@ async def peer_on(server: MosquittoServer, gateway: ModelGateway) -> AsyncIterat
         server.host, server.port, protocol=aiomqtt.ProtocolVersion.V5
     ) as client:
         peer = Peer(client, gateway)
+        await peer.subscribe()  # or what an agent says first would be said to nobody
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(peer.serve())
             yield peer
@@ -191,8 +194,9 @@ async def test_a_server_that_dies_and_returns_loses_nothing(
     server: MosquittoServer, tmp_path: Path
 ) -> None:
     gateway, journal = ModelGateway(), Journal()
-    async with running(new_agent(server, tmp_path, journal)) as agent:
+    async with AsyncExitStack() as lives:
         async with peer_on(server, gateway) as peer:
+            agent = await lives.enter_async_context(running(new_agent(server, tmp_path, journal)))
             await until(lambda: len(journal.receipted_keys) >= 4)
             assert peer.ups
         server.kill()

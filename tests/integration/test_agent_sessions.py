@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -128,8 +128,9 @@ async def test_links_do_not_notice_that_the_mqtt_server_is_away(
     server: MosquittoServer, tmp_path: Path, device: Device
 ) -> None:
     agent = new_agent(server, tmp_path, device, allow=("127.0.0.1:1-65535",))
-    async with serving(echo) as target, running(agent):
+    async with serving(echo) as target, AsyncExitStack() as lives:
         async with peer_on(server, gateway := ModelGateway()) as peer:
+            await lives.enter_async_context(running(agent))
             await until(lambda: agent.connected and gateway.stored)
             await peer.command(1, "open", **open_args(device.order(target)))
             await until(lambda: reports_of(peer))
