@@ -72,6 +72,7 @@ ROOMS = {
     "typer": "gateway.command",
     "rich": "gateway.command",
     "alembic": "gateway.storage",
+    "aiosmtplib": "gateway.people",
 }
 
 

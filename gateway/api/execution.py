@@ -21,7 +21,7 @@ from gateway.domain.rights import Principal, Right, authorize
 from gateway.operations.documents import Document
 from gateway.operations.dry_run import TriedOut, try_out
 from gateway.operations.registry import Operation, execute
-from gateway.people import sign_ins
+from gateway.people import accounts, sign_ins
 from gateway.people.authentication import Credential, Identity, Means, identity_of
 from gateway.people.tokens import hash_token
 from gateway.storage.store import StoreBusy
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 BODY_S_MAX = 20.0
 # What takes long and needs no writer: the input as the transaction takes it.
 Prepare = Callable[[Services, Principal, "Asked"], Awaitable[Any]]
+_TOUCHED_BY = {Means.COOKIE: sign_ins.touch, Means.BEARER: accounts.touch_token}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ async def answer_operation(
         done = await _write(request, services, asked, prepare)
     else:
         done = await services.store.read(lambda tx: _run(tx, request, services, asked))
-        await touch(services, asked.credential, done.identity)
+    await touch(services, asked.credential, done.identity)
     learn(services, asked.credential, done.identity)
     response = web.Response(
         body=done.answer.body, status=done.answer.status, content_type="application/json"
@@ -188,18 +189,18 @@ async def _write(
         return await services.store.write(
             lambda tx: _run(tx, request, services, asked), tree=asked.op.tree
         )
-    # The ledger's operation id is made of the principal's name, which must be known before; what
+    # The ledger's operation id is made of the keys' owner, which must be known before; what
     # is wrong with the input, or long work, is only for those who may ask at all; and strangers
     # do not get to the one writer.
     identity = await services.store.read(lambda tx: _admit(tx, request, services, asked))
     if prepare is not None:
         given = await prepare(services, identity.principal, asked)
         asked = Asked(asked.op, asked.credential, given, asked.key, asked.request_hash)
-    name = identity.principal.name
-    operation_id = None if asked.key is None else ledger.operation_id(name, asked.key)
+    owner = identity.principal.key_owner
+    operation_id = None if asked.key is None else ledger.operation_id(owner, asked.key)
 
     def work(tx: Transaction) -> Done:
-        return _run(tx, request, services, asked, name)
+        return _run(tx, request, services, asked, owner)
 
     return await services.store.write(work, operation_id=operation_id, tree=asked.op.tree)
 
@@ -235,17 +236,17 @@ def _run(
     request: web.Request,
     services: Services,
     asked: Asked,
-    name: str | None = None,
+    owner: str | None = None,
 ) -> Done:
     """The whole transaction: authenticate, replay or authorise and do, keep the answer."""
     identity = _admit(tx, request, services, asked)
     principal = identity.principal
-    if name is not None and principal.name != name:
+    if owner is not None and principal.key_owner != owner:
         raise Refused(Code.SIGNED_OUT, "This sign-in or token has just ended.")
     # Nobody in particular has no keys of its own.
     key = asked.key if principal.user_id is not None else None
     if key is not None:
-        kept = services.answers.claim(tx, principal.name, key, asked.request_hash)
+        kept = services.answers.claim(tx, principal.key_owner, key, asked.request_hash)
         if kept is not None:
             return Done(kept, identity, replayed=True)
     result = execute(tx, asked.op, principal, services.site, asked.given)
@@ -254,17 +255,18 @@ def _run(
         return Done(Kept(asked.op.status, result.text.encode()), identity, file=result)
     answer = Kept(asked.op.status, msgspec.json.encode(result))
     if key is not None:
-        services.answers.keep(tx, principal.name, key, answer)
+        services.answers.keep(tx, principal.key_owner, key, answer)
     return Done(answer, identity)
 
 
 async def touch(services: Services, credential: Credential, identity: Identity) -> None:
-    """Notes now and then that a cookie is in use, so that it does not end by idling."""
-    if credential.means is not Means.COOKIE or identity.csrf is None:
+    """Notes now and then that a cookie or token is in use; a cookie would end by idling."""
+    noted = _TOUCHED_BY.get(credential.means)
+    if noted is None or identity.principal.user_id is None:
         return
     if services.clock.wall_ms() - identity.used_at_ms < sign_ins.TOUCH_MS:
         return
     try:
-        await services.store.write(lambda tx: sign_ins.touch(tx, credential.token))
+        await services.store.write(lambda tx: noted(tx, credential.token))
     except StoreBusy:
-        log.debug("sign-in not touched: the store is busy")
+        log.debug("use not noted: the store is busy")

@@ -51,6 +51,12 @@ class StatusCollector(Collector):
         yield _gauge("database_waiting", "Transactions that wait", database.waiting)
         yield _counter("database_commits", "Commits", database.commits)
         yield _gauge("outbox_unsent", "Commands not sent yet", status.outbox.unsent)
+        mail = status.mail
+        yield _gauge("mail_unsent", "Mails that are still to be sent", mail.unsent)
+        yield _gauge(
+            "mail_oldest_unsent_seconds", "Since when the oldest waits", mail.oldest_unsent_s
+        )
+        yield _gauge("mail_given_up", "Mails of the last 30 days nobody took", mail.given_up)
         yield _counter("commands_sent", "Commands sent to devices", status.outbox.sent)
         yield _gauge("quarantine_rows", "Messages kept aside for a look", status.quarantine)
         yield _gauge("devices_recovered", "Devices to be released", status.recovered)

@@ -3,12 +3,14 @@
 import asyncio
 import platform
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
 from sqlalchemy import func, select, text
 
 from gateway.api.health import Check, Health
+from gateway.api.mail_status import Mails, count_mails
 from gateway.api.node_status import NodeFacts, NodeNow, count_nodes, node_now
 from gateway.api.tunnel_status import Relay, Sessions, count_tunnels, relays_now
 from gateway.clock import Clock
@@ -49,6 +51,7 @@ class Counts(msgspec.Struct):
     ledger_ok: bool | None
     database_bytes: int
     nodes: list[NodeFacts]
+    mails: Mails
     latency_ms: float = 0.0
 
 
@@ -155,6 +158,7 @@ class Status(msgspec.Struct):
     ingest: Ingest
     database: Database
     outbox: Outbox
+    mail: Mails
     sessions: Sessions
     links: int
     streams: int
@@ -196,7 +200,7 @@ class StatusFacts:
                 asked_s = loop.time()
                 await self.store.read(lambda tx: tx.scalar(text("SELECT 1")))
                 answered_s = loop.time()
-                counts = await self.store.read(_count)
+                counts = await self.store.read(partial(_count, mail=self.site.mail))
                 counts.latency_ms = round((answered_s - asked_s) * 1000, 2)
                 cost_s = loop.time() - answered_s
                 self._good_until_s = loop.time() + max(COUNTS_S, cost_s / COUNTS_SHARE_MAX)
@@ -226,6 +230,7 @@ class StatusFacts:
                 self.store.waiting(),
             ),
             outbox=Outbox(counts.outbox_unsent, telemetry.commands_sent),
+            mail=counts.mails,
             sessions=tunnels.sessions,
             links=sum(one.links for one in relays),
             streams=sum(one.streams for one in relays),
@@ -304,7 +309,7 @@ _BY_STATE = (
 )
 
 
-def _count(tx: Transaction) -> Counts:
+def _count(tx: Transaction, *, mail: bool) -> Counts:
     devices, service = dict.fromkeys(PRESENCES, 0), dict.fromkeys(STATES, 0)
     for presence, state, count in tx.all(_BY_STATE):
         devices[presence or "never"] = devices.get(presence or "never", 0) + count
@@ -327,6 +332,7 @@ def _count(tx: Transaction) -> Counts:
         None if ok is None else ok in ("1", "true"),
         tx.database_bytes(),
         count_nodes(tx),
+        count_mails(tx, configured=mail),
     )
 
 

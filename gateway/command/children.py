@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.command.installation import GatewayFiles, Installation
+from gateway.command.mail_server import PASSWORD_VARIABLE
 from gateway.command.own_programs import own_packages
 from gateway.command.supervisor import ChildSpec
 from gateway.mqtt_server.configuration import CONFIGURATION_NAME
 
-# The database is none of their business.
-NO_PASSWORD = {"PGPASSWORD": ""}
+# The database and the mail server are none of their business.
+NO_PASSWORD = {"PGPASSWORD": "", PASSWORD_VARIABLE: ""}
 
 
 def gateway(installation: Installation, one: GatewayFiles) -> ChildSpec:

@@ -8,6 +8,7 @@ from gateway.command.sections import (
     GatewayConfiguration,
     HistorySection,
     HttpSection,
+    MailSection,
     MqttSection,
     RelaySection,
     is_loopback,
@@ -20,7 +21,10 @@ _RELAY_ID = re.compile(r"relay-[a-z0-9-]{1,24}")
 _NODE = re.compile(r"node-[a-z0-9-]{1,20}")
 _GATEWAY_LOGIN = re.compile(r"@gateway-[a-z0-9-]{1,24}")
 _SERVER = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}")
+_MAIL_ADDRESS = re.compile(r"[!-~]{1,64}@[A-Za-z0-9.-]{1,190}")
 OPENS_PER_S_MAX = 1_000_000
+MAIL_SECURITY = ("starttls", "tls", "none")
+MAIL_TIMEOUT_S = range(5, 121)
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RAW_DAYS_MIN = 3
@@ -52,6 +56,7 @@ def check(configuration: GatewayConfiguration) -> None:
     if configuration.log.level not in LOG_LEVELS:
         raise ConfigurationError(f"log.level must be one of {', '.join(LOG_LEVELS)}")
     check_database(configuration.database)
+    _check_mail(configuration.mail)
     _check_history(configuration.history)
     if not 0 <= configuration.credits.trial_days <= TRIAL_DAYS_MAX:
         raise ConfigurationError(f"credits.trial_days must be from 0 to {TRIAL_DAYS_MAX}")
@@ -112,6 +117,36 @@ def check_database(database: DatabaseSection) -> None:
         )
     if database.url and not url.path.strip("/"):
         raise ConfigurationError("database.url names no database: postgresql://USER@HOST/NAME")
+
+
+def _check_mail(mail: MailSection) -> None:
+    if mail.security not in MAIL_SECURITY:
+        raise ConfigurationError(f"mail.security must be one of {', '.join(MAIL_SECURITY)}")
+    if not 1 <= mail.port <= 65535:
+        raise ConfigurationError(f"mail.port must be between 1 and 65535, not {mail.port}")
+    if mail.timeout_s not in MAIL_TIMEOUT_S:
+        raise ConfigurationError("mail.timeout_s must be from 5 to 120")
+    if mail.password_file and not mail.user:
+        raise ConfigurationError("mail.password_file needs the name in mail.user")
+    if not mail.host:
+        return
+    if not (is_address(mail.host) or is_domain(mail.host)):
+        raise ConfigurationError(
+            f"mail.host must be a host name in lower case or an IP address, not {mail.host!r}: the"
+            " port stands in mail.port"
+        )
+    if mail.security == "none" and not is_loopback(mail.host):
+        raise ConfigurationError(
+            f"mail.security none would send links and passwords to {mail.host} in plain: set"
+            " starttls or tls"
+        )
+    if not _MAIL_ADDRESS.fullmatch(mail.from_address):
+        raise ConfigurationError(
+            "mail.from_address must be the address that mails come from, such as"
+            f" fleetgate@example.org, not {mail.from_address!r}"
+        )
+    if not mail.from_name.isprintable():
+        raise ConfigurationError("mail.from_name must be one line of printable characters")
 
 
 def _check_history(history: HistorySection) -> None:

@@ -31,6 +31,7 @@ from gateway.command.database_start import claim_database, until_there
 from gateway.command.first_start import ensure_operator
 from gateway.command.ledger_check import check_ledger_forever
 from gateway.command.logging_setup import set_up
+from gateway.command.mail_server import smtp_of
 from gateway.command.node_logins import PROOF_LOCK_NAME, introduce_relay, login_file
 from gateway.file_lock import FileLock
 from gateway.ingest.node import Node, NodeSettings
@@ -38,6 +39,7 @@ from gateway.ingest.sender import Sender
 from gateway.ingest.session import Login
 from gateway.jobs import presence
 from gateway.jobs.housekeeping import begin, note_field_table
+from gateway.jobs.mail_sender import MailSender
 from gateway.jobs.retention import KeptDays
 from gateway.jobs.schedule import Schedule
 from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
@@ -47,6 +49,7 @@ from gateway.mqtt_server.connection import TlsListener, UnixListener
 from gateway.mqtt_server.login_file import LoginFile
 from gateway.mqtt_server.probe import ProbeSettings, UnsafeServer
 from gateway.mqtt_server.share_group import share_group
+from gateway.operations.announcing import note_mail
 from gateway.operations.clock_state import known
 from gateway.operations.registry import Site
 from gateway.operations.ticket_making import TicketSigner
@@ -78,6 +81,7 @@ class Parts:
     logins: LoginFile
     sender: Sender
     schedule: Schedule
+    mails: MailSender | None
 
 
 class Stop(Exception):
@@ -154,6 +158,8 @@ async def _run(configuration: GatewayConfiguration) -> None:
             tasks.create_task(parts.sender.run(), name="outbox")
             tasks.create_task(parts.logins.run(), name="logins")
             tasks.create_task(parts.schedule.run(), name="jobs")
+            if parts.mails is not None:
+                tasks.create_task(parts.mails.run(), name="mails")
             tasks.create_task(
                 check_ledger_forever(
                     parts.store, parts.clock, parts.telemetry, configuration.data.directory
@@ -186,6 +192,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     await store.write(note_field_table)
     trial_days = str(configuration.credits.trial_days)
     await store.write(lambda tx: put(tx, TRIAL_DAYS_KEY, trial_days))
+    await store.write(lambda tx: note_mail(tx, on=site.mail))
     await store.write(lambda tx: introduce_relay(tx, configuration, passwords))
     telemetry = Telemetry(clock.wall_ms())
     logins = login_file(configuration, store, telemetry, passwords, lambda: node_.devices())
@@ -210,6 +217,8 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
         lambda: node_.session,
     )
     schedule = Schedule(store, clock, telemetry, _kept_days(configuration), guard)
+    smtp = smtp_of(configuration)
+    mails = None if smtp is None else MailSender(store, clock, telemetry, site, smtp)
     loop = asyncio.get_running_loop()
     _listen_to(store, loop, Signal.OUTBOX, sender.hint)
     _listen_to(store, loop, Signal.RECHECK, schedule.hint)
@@ -217,7 +226,7 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     _listen_to(store, loop, Signal.LOGINS, lambda: logins.changed(removal=False))
     _listen_to(store, loop, Signal.LOGIN_REMOVED, lambda: logins.changed(removal=True))
     return Parts(
-        configuration, keys, site, store, clock, telemetry, node_, logins, sender, schedule
+        configuration, keys, site, store, clock, telemetry, node_, logins, sender, schedule, mails
     )
 
 
@@ -283,6 +292,7 @@ def _site(configuration: GatewayConfiguration, keys: KeyFiles) -> Site:
         node=configuration.mqtt.node,
         version=_version(),
         tickets=TicketSigner(signing.kid, signing.private),
+        mail=bool(configuration.mail.host),
     )
 
 

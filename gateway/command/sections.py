@@ -253,6 +253,31 @@ class CreditsSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailSection:
+    """The mail server that takes mails for people; without one, links are shown instead."""
+
+    host: Annotated[str, "Name or address of the SMTP server; empty: no mails are sent."] = ""
+    port: Annotated[int, "Its port: 587 is usual for starttls, 465 for tls."] = 587
+    security: Annotated[
+        str,
+        "`starttls`, `tls` (from the first byte), or `none`, which is refused off loopback. The"
+        " server's certificate is always checked.",
+    ] = "starttls"
+    ca_file: Annotated[
+        Path | None, "PEM of the CA that signed its certificate; empty: those the system trusts."
+    ] = None
+    user: Annotated[str, "Name to sign in with; empty: without signing in."] = ""
+    password_file: Annotated[
+        Path | None,
+        "File of mode 0600 that holds the password; empty: the environment's"
+        " FLEETGATE_MAIL_PASSWORD.",
+    ] = None
+    from_address: Annotated[str, "The address that mails come from; needed with host."] = ""
+    from_name: Annotated[str, "The name beside it."] = "Fleetgate"
+    timeout_s: Annotated[int, "How long a mail may take the server, 5 to 120 seconds."] = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSection:
     """What the gateway says on standard error."""
 
@@ -272,6 +297,7 @@ class GatewayConfiguration:
     database: DatabaseSection = field(default_factory=DatabaseSection)
     history: HistorySection = field(default_factory=HistorySection)
     credits: CreditsSection = field(default_factory=CreditsSection)
+    mail: MailSection = field(default_factory=MailSection)
     log: LogSection = field(default_factory=LogSection)
 
     sections: ClassVar[dict[str, type]] = {
@@ -283,6 +309,7 @@ class GatewayConfiguration:
         "database": DatabaseSection,
         "history": HistorySection,
         "credits": CreditsSection,
+        "mail": MailSection,
         "log": LogSection,
     }
 

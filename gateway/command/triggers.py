@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-APPEND_ONLY = ("transfer", "audit")
+APPEND_ONLY = ("transfer", "audit", "audit_seal")
 
 # What a trigger of PostgreSQL does when it fires, as bits: BEFORE, and for each row or once.
 _POSTGRES_KINDS = {"update": 1 | 2 | 16, "delete": 1 | 2 | 8, "truncate": 2 | 32}

@@ -14,6 +14,7 @@ from sqlalchemy import (
 )
 
 from gateway.domain.instants import DAY_MS, MINUTE_MS
+from gateway.domain.mails import KEPT_MS as MAIL_KEPT_MS
 from gateway.domain.registering import HASH_KEPT_MS, UNDONE_WITHIN_MS
 from gateway.domain.sessions import REVOCATION_KEPT_MS, SESSION_KEPT_MS, USAGE_KEPT_MS
 from gateway.operations.clock_state import note_running, note_start, trust_of
@@ -26,6 +27,7 @@ from gateway.storage.schema import (
     enrolment,
     idempotency,
     join_code,
+    mail,
     mqtt_login,
     outage,
     outbox,
@@ -127,6 +129,7 @@ def clean(tx: Transaction) -> int:
         return 0
     now_ms = tx.now_ms
     for table, over in (
+        (mail, mail.c.created_at < now_ms - MAIL_KEPT_MS),
         (idempotency, idempotency.c.at < now_ms - IDEMPOTENCY_KEPT_MS),
         (outbox, outbox.c.answered_at < now_ms - OUTBOX_KEPT_MS),
         (sign_in, sign_in.c.expires_at < now_ms),

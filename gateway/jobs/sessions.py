@@ -17,12 +17,23 @@ from sqlalchemy import (
 )
 
 from gateway.domain.instants import SECOND_MS
-from gateway.domain.rights import Right, roles_with
+from gateway.domain.rights import Reach, Right, roles_with
 from gateway.domain.service import State
 from gateway.operations import telling
+from gateway.operations.inside import ASK
 from gateway.operations.session_ends import end_session, record_of
 from gateway.operations.session_locks import locked
-from gateway.storage.schema import audit, company, company_path, device, membership, session
+from gateway.people.memberships import in_force
+from gateway.storage.schema import (
+    audit,
+    company,
+    company_path,
+    device,
+    membership,
+    session,
+    setting,
+    support_access,
+)
 from gateway.storage.transaction import Transaction
 from wire.endings import Ended
 
@@ -49,12 +60,18 @@ class Work(NamedTuple):
     settle: bool
 
 
-def _right_lost() -> ColumnElement[bool]:
+def _right_lost(now_ms: int) -> ColumnElement[bool]:
     """`authorize`, said of all sessions at once: no membership above carries the right."""
     held: list[ColumnElement[bool]] = [
         and_(
             session.c.right == right.value,
-            membership.c.role.in_([role.value for role in roles_with(right)]),
+            or_(
+                membership.c.role.in_([role.value for role in roles_with(right, Reach.BELOW)]),
+                and_(
+                    company_path.c.depth == 0,
+                    membership.c.role.in_([role.value for role in roles_with(right, Reach.OWN)]),
+                ),
+            ),
         )
         for right in (Right.REACH, Right.REACH_ANY)
     ]
@@ -62,7 +79,37 @@ def _right_lost() -> ColumnElement[bool]:
         company_path.c.descendant_id == session.c.company_id,
         membership.c.company_id == company_path.c.ancestor_id,
         membership.c.person_id == session.c.person_id,
+        in_force(now_ms),
         or_(false(), *held),
+        ~_asked_to_stay_out(company_path.c.depth, now_ms),
+    )
+
+
+def _asked_to_stay_out(depth: ColumnElement[int], now_ms: int) -> ColumnElement[bool]:
+    """`inside.asks`, said of all sessions at once: a company below this depth shuts its door."""
+    shut, nearer, granted = (company_path.alias(name) for name in ("shut", "nearer", "granted"))
+    said = setting.alias("said")
+    said_nearer = exists().where(
+        nearer.c.descendant_id == session.c.company_id,
+        nearer.c.depth < shut.c.depth,
+        said.c.company_id == nearer.c.ancestor_id,
+        said.c.key == "inside",
+    )
+    let_in = exists().where(
+        granted.c.descendant_id == session.c.company_id,
+        granted.c.depth <= shut.c.depth,
+        support_access.c.company_id == granted.c.ancestor_id,
+        support_access.c.ended_at.is_(None),
+        support_access.c.until > now_ms,
+    )
+    return exists().where(
+        shut.c.descendant_id == session.c.company_id,
+        shut.c.depth < depth,
+        setting.c.company_id == shut.c.ancestor_id,
+        setting.c.key == "inside",
+        setting.c.value == json.dumps(ASK),
+        ~said_nearer,
+        ~let_in,
     )
 
 
@@ -81,7 +128,7 @@ def _due(now_ms: int, at_once: int) -> Select[Any]:
         (device.c.company_id != session.c.company_id, Ended.MOVED),
         (_suspended(), Ended.COMPANY_SUSPENDED),
         (device.c.state != State.ACTIVE.value, Ended.SERVICE_UNPAID),
-        (_right_lost(), Ended.RIGHT_LOST),
+        (_right_lost(now_ms), Ended.RIGHT_LOST),
         (session.c.expires_at <= now_ms, Ended.EXPIRED),
     ]
     why = case(*((condition, reason.value) for condition, reason in reasons))

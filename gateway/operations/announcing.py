@@ -3,15 +3,28 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Insert, delete, exists, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.instants import month_of
 from gateway.domain.ledger import DAYS_PER_CREDIT
 from gateway.domain.notices import Notice
 from gateway.domain.payers import limit_step
-from gateway.storage.schema import company, notice
+from gateway.domain.rights import Right, roles_with
+from gateway.people.memberships import in_force
+from gateway.storage.installation_facts import put
+from gateway.storage.schema import (
+    company,
+    installation,
+    membership,
+    notice,
+    notice_due,
+    person,
+)
 from gateway.storage.transaction import Transaction
+
+MAIL_KEY = "mail"
+_ON = "on"
 
 
 def tell(
@@ -37,7 +50,34 @@ def tell(
         "key": key,
         "at": tx.now_ms,
     }
-    return tx.scalar(added, values) is not None
+    notice_id = tx.scalar(added, values)
+    if notice_id is None:
+        return False
+    tx.run(_to_be_mailed(tx, company_id, notice_id))
+    return True
+
+
+def _to_be_mailed(tx: Transaction, company_id: int, notice_id: int) -> Insert:
+    """Who is to be mailed a notice: the company's administrators and billing, if mails are sent."""
+    readers = (
+        select(membership.c.person_id, literal(notice_id))
+        .join(person, person.c.id == membership.c.person_id)
+        .where(
+            membership.c.company_id == company_id,
+            membership.c.role.in_([role.value for role in roles_with(Right.SEE_CREDITS)]),
+            in_force(tx.now_ms),
+            person.c.erased_at.is_(None),
+            exists().where(installation.c.key == MAIL_KEY, installation.c.value == _ON),
+        )
+    )
+    return insert(notice_due).from_select(["person_id", "notice_id"], readers)
+
+
+def note_mail(tx: Transaction, *, on: bool) -> None:
+    """At a start: whether mails are sent. What was to be mailed without a server never is."""
+    put(tx, MAIL_KEY, _ON if on else "")
+    if not on:
+        tx.run(delete(notice_due))
 
 
 def tell_limit(

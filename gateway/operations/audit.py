@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from gateway.domain.instants import instant_text
 from gateway.domain.rights import Right, user_of
 from gateway.operations.newest_first import newest, of_companies
-from gateway.operations.registry import Call, Page, company_number, operation
+from gateway.operations.registry import Call, Page, operation
 from gateway.storage.schema import audit, person
 from gateway.storage.transaction import AnyRow, Transaction
 
@@ -78,15 +78,11 @@ def record(
     )
 
 
-@operation("audit.list", "GET", "/audit", right=Right.SEE_SESSIONS, result=Entries)
+@operation("audit.list", "GET", "/audit", right=Right.SEE_AUDIT, result=Entries)
 def list_audit(call: Call, given: ListAudit) -> Entries:
     """Lists what was done in the companies that one may see, newest first."""
-    roots = call.visible_companies(Right.SEE_SESSIONS)
-    if given.company:
-        number = company_number(given.company, "company")
-        call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
-        roots = (number,)
-    statement = select(audit).where(of_companies(call, audit.c.company_id, roots))
+    visible = call.visible_of(given.company, Right.SEE_AUDIT)
+    statement = select(audit).where(of_companies(call, audit.c.company_id, visible))
     for column, wanted in (
         (audit.c.serial, given.serial),
         (audit.c.verb, given.verb),

@@ -4,7 +4,7 @@ import msgspec
 
 from gateway.domain.instants import instant_text
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.clock_state import accept_clock, caution_of
 from gateway.operations.registry import Call, operation
 

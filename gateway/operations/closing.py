@@ -9,7 +9,7 @@ from sqlalchemy import delete, or_, select, update
 from gateway.domain.ledger import Kind
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.booking import FORFEITED, Booking, pool_account
 from gateway.operations.carrying import is_over, lots_of
 from gateway.operations.companies import (

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy import bindparam, exists, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import instant_text
@@ -171,17 +171,11 @@ def checked_name(name: str) -> str:
 @operation("companies.list", "GET", "/companies", right=Right.SEE_COMPANIES, result=Companies)
 def list_companies(call: Call, given: ListCompanies) -> Companies:
     """Lists the companies that one may see, by id."""
-    roots = call.visible_companies(Right.SEE_COMPANIES)
-    if given.company:
-        number = company_number(given.company)
-        call.require(Right.SEE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
-        roots = (number,)
+    visible = call.visible_of(given.company, Right.SEE_COMPANIES)
     statement = (
         select(company)
         .where(
-            exists().where(
-                company_path.c.descendant_id == company.c.id, company_path.c.ancestor_id.in_(roots)
-            ),
+            visible.has(company.c.id),
             company.c.id > (cursor_number(given.cursor) or 0),
         )
         .order_by(company.c.id)
@@ -320,7 +314,7 @@ def change_company(call: Call, given: ChangeCompany) -> Company:
     paying = values.keys() & FROM_ABOVE
     if paying:
         require_above(call, number, f"`{min(paying)}`")
-    if values.keys() - paying:
+    if values.keys() - paying or not values:
         call.require(Right.MANAGE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
     row = company_row(call, number)
     if values.get("use_parent_credits") and row.parent_id is None:

@@ -54,11 +54,13 @@ def move_company(call: Call, given: MoveCompany) -> Company:
     call.require(Right.MANAGE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company")
     row = company_row(call, number)
     parent_id = None if given.parent_id is None else company_number(given.parent_id, "parent_id")
-    for end in (row.parent_id, parent_id):
-        if end is not None:
-            call.require(Right.MANAGE_COMPANIES, end, see=Right.SEE_COMPANIES, what="company")
-        elif not call.allows(Right.OPERATE):
-            raise Refused(Code.FORBIDDEN, "A root company is moved or made by an operator.")
+    if row.parent_id is not None:
+        require_above(call, number, "Moving")
+        call.require_open(row.parent_id)
+    if parent_id is not None:
+        call.require(Right.MANAGE_COMPANIES, parent_id, see=Right.SEE_COMPANIES, what="company")
+    if None in (row.parent_id, parent_id) and not call.allows(Right.OPERATE):
+        raise Refused(Code.FORBIDDEN, "A root company is moved or made by an operator.")
     if parent_id is not None and number in call.treasury.path(parent_id):
         raise Refused(
             Code.WOULD_MAKE_A_CYCLE,

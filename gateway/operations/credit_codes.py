@@ -28,12 +28,11 @@ from gateway.operations.registry import (
     Call,
     Page,
     company_number,
-    not_found,
     operation,
     row_number,
 )
 from gateway.operations.treasury import Treasury
-from gateway.storage.schema import account, company_path, credit_code
+from gateway.storage.schema import account, credit_code
 from gateway.storage.transaction import AnyRow, Transaction
 
 CODE_CHARS = 32
@@ -158,17 +157,8 @@ def make_code(call: Call, given: MakeCode) -> MadeCode:
 @operation("credit-codes.list", "GET", "/credits/codes", right=Right.MOVE_CREDITS, result=Codes)
 def list_codes(call: Call, given: ListCodes) -> Codes:
     """Lists the credit codes that one's companies made, newest first."""
-    roots = call.visible_companies(Right.MOVE_CREDITS)
-    if given.company:
-        number = company_number(given.company, "company")
-        _require_reading(call, number)
-        roots = (number,)
-    statement = _codes(call.tx.today).where(
-        exists().where(
-            company_path.c.descendant_id == credit_code.c.company_id,
-            company_path.c.ancestor_id.in_(roots),
-        )
-    )
+    visible = call.visible_of(given.company, Right.MOVE_CREDITS)
+    statement = _codes(call.tx.today).where(visible.has(credit_code.c.company_id))
     if given.state:
         statement = statement.where(_in_state(given.state, call.tx.today))
     rows, cursor = newest(call, statement, credit_code.c.id, given)
@@ -189,17 +179,11 @@ def delete_code(call: Call, given: OneCode) -> CreditCode:
     number = row_number(given.code_id, "credit code")
     row = call.tx.one(select(credit_code).where(credit_code.c.id == number))
     if row is None:
-        raise not_found("credit code")
+        raise call.missing(Right.MOVE_CREDITS, see=Right.MOVE_CREDITS, what="credit code")
     call.require(Right.MOVE_CREDITS, row.company_id, see=Right.MOVE_CREDITS, what="credit code")
     opened = _open(call, row)
     _back(call, row, opened, "deleted")
     return _shown(call, _row(call.tx, credit_code.c.id == row.id))
-
-
-def _require_reading(call: Call, company_id: int) -> None:
-    """Codes of a company that was closed can still be read."""
-    if not call.allows(Right.MOVE_CREDITS, company_id):
-        call.require(Right.MOVE_CREDITS, company_id, see=Right.SEE_COMPANIES, what="company")
 
 
 @operation(

@@ -26,7 +26,7 @@ from gateway.operations.registry import (
 )
 from gateway.operations.seeing import Upwards
 from gateway.storage.constraints import broke
-from gateway.storage.schema import company_path, credit_request
+from gateway.storage.schema import credit_request
 from gateway.storage.transaction import AnyRow
 
 
@@ -143,10 +143,9 @@ def ask(call: Call, given: AskForCredits) -> CreditRequest:
 )
 def list_requests(call: Call, given: ListRequests) -> Requests:
     """Lists requests that one's companies made or were asked, newest first."""
-    roots = call.visible_companies(Right.SEE_CREDITS)
-    mine = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
+    mine = call.visible(Right.SEE_CREDITS)
     statement = select(credit_request).where(
-        or_(credit_request.c.company_id.in_(mine), credit_request.c.parent_id.in_(mine))
+        or_(mine.has(credit_request.c.company_id), mine.has(credit_request.c.parent_id))
     )
     if given.state:
         statement = statement.where(credit_request.c.state == given.state)
@@ -193,7 +192,10 @@ def refuse(call: Call, given: RefuseRequest) -> CreditRequest:
 def _asked_of_me(call: Call, text: str) -> AnyRow:
     number = row_number(text, "request")
     row = call.tx.one(select(credit_request).where(credit_request.c.id == number))
-    if row is None or not (
+    if row is None:
+        see = Right.SEE_CREDITS
+        raise call.missing(see, see=see, what="request", looks=2)
+    if not (
         call.allows(Right.SEE_CREDITS, row.company_id)
         or call.allows(Right.SEE_CREDITS, row.parent_id)
     ):

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, select
 
 from gateway.domain.instants import day_text, instant_text, parse_day
 from gateway.domain.ledger import DAYS_MAX, DAYS_PER_CREDIT, Kind, Told, sentence, spendable
@@ -22,7 +22,7 @@ from gateway.operations.registry import (
     operation,
 )
 from gateway.operations.seeing import Upwards
-from gateway.storage.schema import account, company_path, transfer
+from gateway.storage.schema import account, transfer
 from gateway.storage.transaction import AnyRow
 
 
@@ -189,21 +189,11 @@ def show_credits(call: Call, given: OneCompany) -> Credits:
 @operation("ledger.list", "GET", "/ledger", right=Right.SEE_CREDITS, result=Ledger)
 def list_ledger(call: Call, given: SeeLedger) -> Ledger:
     """Lists the ledger's rows, newest first, each with who paid and why."""
-    roots = call.visible_companies(Right.SEE_CREDITS)
-    statement = ledger_rows()
-    if given.company:
-        number = company_number(given.company, "company")
-        call.require(Right.SEE_CREDITS, number, see=Right.SEE_COMPANIES, what="company")
-        roots = (number,)
-    within = (
-        transfer.c.company_id.in_(roots)
-        if given.company and not given.descendants
-        else exists().where(
-            company_path.c.descendant_id == transfer.c.company_id,
-            company_path.c.ancestor_id.in_(roots),
-        )
-    )
-    statement = statement.where(within)
+    # The sum keeps the database from sorting all rows of the companies: it walks from the newest.
+    within = call.visible_of(given.company, Right.SEE_CREDITS).has(transfer.c.company_id + 0)
+    if given.company and not given.descendants:
+        within = transfer.c.company_id == company_number(given.company)
+    statement = ledger_rows().where(within)
     if given.serial:
         statement = statement.where(transfer.c.serial == given.serial)
     if given.kind:

@@ -1,27 +1,30 @@
 """Devices as people see them: listing, showing, changing what they are called."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy import Select, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import DAY_MS, instant_text
 from gateway.domain.names import name_key
+from gateway.domain.positions import POSITION
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.companies import given_values
 from gateway.operations.held import HELD_COLUMNS as STANDING
 from gateway.operations.held import Held, held_of, save
-from gateway.operations.registry import Call, Page, company_number, not_found, operation
+from gateway.operations.newest_first import of_companies
+from gateway.operations.registry import Call, Page, company_number, operation
 from gateway.operations.seeing import Upwards
 from gateway.operations.standing import bring_up_to_date
+from gateway.operations.visible import Visible
 from gateway.storage import latest_values
 from gateway.storage.compiled import CompiledSelect
 from gateway.storage.constraints import broke
 from gateway.storage.schema import (
-    company_path,
     device,
     device_latest,
     device_live,
@@ -34,6 +37,7 @@ from wire.serials import is_serial
 _MAC = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){5}")
 ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TAGS_MAX = 20
+HIDDEN = "hidden"  # the presence of a device whose names and days are all that one sees
 
 Short = Annotated[str, msgspec.Meta(max_length=200)]
 Long = Annotated[str, msgspec.Meta(max_length=4_000)]
@@ -53,7 +57,7 @@ class ServiceShown(msgspec.Struct):
 
 
 class PresenceShown(msgspec.Struct):
-    """Whether a device is connected, and when it was last heard."""
+    """Whether a device is connected, and when it was last heard; `hidden` from billing users."""
 
     state: str
     last_heard_at: str | None
@@ -93,7 +97,7 @@ class Device(msgspec.Struct):
     service: ServiceShown
     presence: PresenceShown
     latest: dict[str, ValueShown]
-    counters: Counters
+    counters: Counters | None
     alerts: list[str]
 
 
@@ -164,8 +168,9 @@ def find(call: Call, serial: str, right: Right) -> AnyRow:
     """
     row = locked_row(call.tx, _BY_SERIAL, serial) if is_serial(serial) else None
     if row is None:
-        call.allows(right)
-        raise not_found("device")
+        # Where its lock is wanted, it was looked for twice.
+        looks = 0 if call.tx.writing and is_serial(serial) else 1
+        raise call.missing(right, see=Right.SEE_DEVICES, what="device", looks=looks)
     call.require(right, row.company_id, see=Right.SEE_DEVICES, what="device")
     return row
 
@@ -186,20 +191,22 @@ class Shown:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._upwards: dict[int, Upwards] = {}
-        self._history: dict[int, bool] = {}
+        self._history = call.visible(Right.SEE_HISTORY)
+        self._position: Visible | None = None
 
     def device(self, row: AnyRow) -> Device:
         """The public form of one row."""
         company_id = row.company_id
         if company_id not in self._upwards:
             self._upwards[company_id] = Upwards(self._call, company_id)
-            self._history[company_id] = self._call.allows(Right.SEE_HISTORY, company_id)
         until = row.period_end if row.period_end is not None else row.grace_until
         if until is None and row.state == "active":
             until = (row.last_day + 1) * DAY_MS  # of the plan `daily`
             until = until if until > self._call.tx.now_ms else None
         left = 0 if row.period_end is None else (row.period_end - self._call.tx.now_ms) // DAY_MS
-        heard = row.last_heard_at
+        path = self._call.treasury.path(company_id)
+        seen = self._history.covers(path)
+        heard = row.last_heard_at if seen else None
         return Device(
             row.serial,
             row.alias,
@@ -219,11 +226,30 @@ class Shown:
                 max(0, left),
                 self._upwards[company_id].company_id(row.payer_id),
             ),
-            PresenceShown(row.presence, None if heard is None else instant_text(heard)),
-            _latest(row.latest, row.recent) if self._history[company_id] else {},
-            Counters(row.repeats, row.lost, row.dropped, row.ignored_fields, row.malformed),
-            _alerts(row),
+            PresenceShown(
+                row.presence if seen else HIDDEN, None if heard is None else instant_text(heard)
+            ),
+            self._latest(row, path) if seen else {},
+            Counters(row.repeats, row.lost, row.dropped, row.ignored_fields, row.malformed)
+            if seen
+            else None,
+            _alerts(row) if seen else [],
         )
+
+    def _latest(self, row: AnyRow, path: Sequence[int]) -> dict[str, ValueShown]:
+        """The newest values; the position only where the caller may see it."""
+        values = {
+            BY_ID[id_].name: ValueShown(value, instant_text(at))
+            for id_, (value, at) in latest_values.both(row.latest, row.recent).items()
+            if id_ in BY_ID
+        }
+        if POSITION.isdisjoint(values):
+            return values
+        if self._position is None:
+            self._position = self._call.visible(Right.SEE_POSITION)
+        if self._position.covers(path):
+            return values
+        return {name: value for name, value in values.items() if name not in POSITION}
 
 
 def _alerts(row: AnyRow) -> list[str]:
@@ -235,14 +261,6 @@ def _alerts(row: AnyRow) -> list[str]:
         "secret_to_rotate": row.rotate_secret,
     }
     return [alert for alert, is_so in found.items() if is_so]
-
-
-def _latest(latest: bytes, recent: bytes) -> dict[str, ValueShown]:
-    return {
-        BY_ID[id_].name: ValueShown(value, instant_text(at))
-        for id_, (value, at) in latest_values.both(latest, recent).items()
-        if id_ in BY_ID
-    }
 
 
 def show(call: Call, serial: str) -> Device:
@@ -258,18 +276,18 @@ def show_standing(call: Call, row: AnyRow, held: Held) -> Device:
     return Shown(call).device(row._replace(**standing))
 
 
+def held_by(call: Call, company: str, *, descendants: bool) -> ColumnElement[bool]:
+    """Devices that the caller sees, of all companies or of one. Raises `Refused`."""
+    visible = call.visible_of(company, Right.SEE_DEVICES, see=Right.SEE_DEVICES)
+    if descendants or not company:
+        return of_companies(call, device.c.company_id, visible)
+    return device.c.company_id == company_number(company)
+
+
 @operation("devices.list", "GET", "/devices", right=Right.SEE_DEVICES, result=Devices)
 def list_devices(call: Call, given: ListDevices) -> Devices:
     """Lists the devices that one may see, by serial."""
-    roots = call.visible_companies(Right.SEE_DEVICES)
-    if given.company:
-        number = company_number(given.company, "company")
-        call.require(Right.SEE_DEVICES, number, see=Right.SEE_DEVICES, what="company")
-        roots = (number,)
-    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
-    statement = rows().where(
-        device.c.company_id.in_(roots if given.company and not given.descendants else below)
-    )
+    statement = rows().where(held_by(call, given.company, descendants=given.descendants))
     if given.q:
         statement = statement.where(
             or_(
@@ -281,7 +299,9 @@ def list_devices(call: Call, given: ListDevices) -> Devices:
     if given.state:
         statement = statement.where(device.c.state == given.state)
     if given.presence:
-        statement = statement.where(device_live.c.presence == given.presence)
+        # What is hidden from the caller is not found by asking for it either.
+        seen = call.visible(Right.SEE_HISTORY).has(device.c.company_id)
+        statement = statement.where(device_live.c.presence == given.presence, seen)
     falling = given.sort == "-serial"
     if given.cursor:
         after = device.c.serial < given.cursor if falling else device.c.serial > given.cursor
@@ -296,7 +316,8 @@ def list_devices(call: Call, given: ListDevices) -> Devices:
 @operation("devices.show", "GET", "/devices/{serial}", right=Right.SEE_DEVICES, result=Device)
 def show_device(call: Call, given: OneDevice) -> Device:
     """Shows one device with its service, presence and newest values."""
-    return Shown(call).device(find(call, given.serial, Right.SEE_DEVICES))
+    row = find(call, given.serial, Right.SEE_DEVICES)
+    return Shown(call).device(row)
 
 
 @operation(

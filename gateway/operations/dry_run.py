@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from gateway.domain.ledger import DAYS_PER_CREDIT, spendable
 from gateway.domain.rights import Principal, Right
 from gateway.operations.credits import Shown, Transfer, ledger_rows
 from gateway.operations.registry import Call, Operation, Site, execute
 from gateway.operations.seeing import ABOVE
-from gateway.storage.schema import account, company_path, transfer
+from gateway.storage.schema import account, transfer
 from gateway.storage.transaction import Transaction
 
 TRANSFERS_SHOWN_MAX = 500
@@ -60,10 +60,7 @@ def try_out(tx: Transaction, op: Operation, principal: Principal, site: Site, gi
 
 def _transfers(call: Call) -> tuple[list[Transfer], int]:
     """Those that `GET /ledger` would show the caller, in the order in which they were booked."""
-    seen = exists().where(
-        company_path.c.descendant_id == transfer.c.company_id,
-        company_path.c.ancestor_id.in_(call.visible_companies(Right.SEE_CREDITS)),
-    )
+    seen = call.visible(Right.SEE_CREDITS).has(transfer.c.company_id)
     shown = Shown(call)
     transfers: list[Transfer] = []
     count = 0

@@ -3,16 +3,15 @@
 from typing import Annotated
 
 import msgspec
-from sqlalchemy import select
 
 from gateway.domain.importing import COLUMNS, LINES_MAX, ONLY_EXPORTED, tags_cell
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.csv_text import Cell
-from gateway.operations.devices import Shown, rows
+from gateway.operations.devices import Shown, held_by, rows
 from gateway.operations.documents import CSV_TYPE, Document, TableFormat, table_document
-from gateway.operations.registry import Call, company_number, operation
-from gateway.storage.schema import company_path, device
+from gateway.operations.registry import Call, operation
+from gateway.storage.schema import device
 from gateway.storage.transaction import AnyRow
 
 HEADER = (*COLUMNS, *ONLY_EXPORTED)
@@ -90,14 +89,7 @@ def export_devices(call: Call, given: ExportDevices) -> ExportedDevices | Docume
 
 
 def _found(call: Call, given: ExportDevices, limit: int) -> list[AnyRow]:
-    roots = call.visible_companies(Right.SEE_DEVICES)
-    if given.company:
-        number = company_number(given.company, "company")
-        call.require(Right.SEE_DEVICES, number, see=Right.SEE_DEVICES, what="company")
-        roots = (number,)
-    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
-    only = given.company and not given.descendants
-    statement = rows().where(device.c.company_id.in_(roots if only else below))
+    statement = rows().where(held_by(call, given.company, descendants=given.descendants))
     if given.cursor:
         statement = statement.where(device.c.serial > given.cursor)
     return list(call.tx.all(statement.order_by(device.c.serial).limit(limit)))

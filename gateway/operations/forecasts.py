@@ -37,15 +37,16 @@ class Forecast(msgspec.Struct):
     """Until when credits last. `lasts_until` is the last day on which every charge is paid.
 
     It is null when no end is in sight until `horizon`, and when somebody above pays (`covered_by`).
+    Who may not see the credits is told no figures.
     """
 
     company_id: str
-    days: int
-    credits: int
+    days: int | None
+    credits: int | None
     lasts_until: str | None
     covered_by: str | None
     horizon: str
-    devices: int
+    devices: int | None
     months: list[MonthAhead]
     wasted: list[WastedLot]
 
@@ -128,13 +129,13 @@ def covered_by(treasury: Treasury, company_id: int) -> str | None:
     "companies.forecast",
     "GET",
     "/companies/{company_id}/forecast",
-    right=Right.SEE_CREDITS,
+    right=Right.SEE_ENOUGH,
     result=Forecast,
 )
 def show_forecast(call: Call, given: OneCompany) -> Forecast:
     """Says until when a company's credits last, and which of them will expire unspent."""
     number = company_number(given.company_id)
-    call.require(Right.SEE_CREDITS, number, see=Right.SEE_COMPANIES, what="company")
+    call.require(Right.SEE_ENOUGH, number, see=Right.SEE_COMPANIES, what="company")
     company_row(call, number)
     using = burning(call.tx, number)
     lots = call.treasury.lots(number)
@@ -142,13 +143,17 @@ def show_forecast(call: Call, given: OneCompany) -> Forecast:
     days = spendable(lots, call.tx.today)
     above = covered_by(call.treasury, number)
     until = outlook.lasts_until_day
+    lasts = None if above or until is None else day_text(until)
+    horizon = day_text(outlook.horizon_day)
+    if not call.allows(Right.SEE_CREDITS, number):
+        return Forecast(str(number), None, None, lasts, above, horizon, None, [], [])
     return Forecast(
         str(number),
         days,
         days // DAYS_PER_CREDIT,
-        None if above or until is None else day_text(until),
+        lasts,
         above,
-        day_text(outlook.horizon_day),
+        horizon,
         len(using),
         [
             MonthAhead(f"{month // 100}-{month % 100:02d}", taken, taken // DAYS_PER_CREDIT)

@@ -3,12 +3,12 @@
 from sqlalchemy import update
 
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.carrying import forget_credential
 from gateway.operations.devices import OneDevice
 from gateway.operations.registering import newest
 from gateway.operations.registration_end import Unregistered, end_registration
-from gateway.operations.registry import Call, not_found, operation
+from gateway.operations.registry import Call, operation
 from gateway.storage.schema import device
 from gateway.storage.transaction import AnyRow
 from wire.serials import is_serial
@@ -26,8 +26,7 @@ def forget_device(call: Call, given: OneDevice) -> Unregistered:
     """Unregisters a device if it is registered, and deletes its credential: nothing wakes it."""
     row = newest(call, given.serial) if is_serial(given.serial) else None
     if row is None:
-        call.allows(Right.MOVE_DEVICES)
-        raise not_found("device")
+        raise call.missing(Right.MOVE_DEVICES, see=Right.SEE_DEVICES, what="device", looks=0)
     call.require(Right.MOVE_DEVICES, row.company_id, see=Right.SEE_DEVICES, what="device")
     ended = Unregistered(row.serial, 0, 0, 0)
     if row.registered:

@@ -6,10 +6,11 @@ import msgspec
 from sqlalchemy import and_, or_, select
 
 from gateway.domain.instants import instant_text
+from gateway.domain.positions import POSITION
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.registry import Call, Page, operation
-from gateway.operations.tenures import history_of
+from gateway.operations.tenures import history_of, sees_position
 from gateway.storage.schema import heartbeat, run
 from wire.fields import BY_ID
 
@@ -49,6 +50,7 @@ class ListHeartbeats(Page, kw_only=True):
 def list_heartbeats(call: Call, given: ListHeartbeats) -> Heartbeats:
     """Lists a device's stored samples, newest first."""
     tenures = history_of(call, given.serial, Right.SEE_HISTORY)
+    position = sees_position(call, tenures)
     statement = (
         select(
             heartbeat.c.id,
@@ -75,7 +77,7 @@ def list_heartbeats(call: Call, given: ListHeartbeats) -> Heartbeats:
             sample.number,
             instant_text(sample.at),
             _TIMES[sample.time_from],
-            named(sample.fields),
+            named(sample.fields, position=position),
         )
         for sample in rows[: given.limit]
     ]
@@ -85,10 +87,14 @@ def list_heartbeats(call: Call, given: ListHeartbeats) -> Heartbeats:
     return Heartbeats(items, f"{last.at}.{last.id}")
 
 
-def named(text: str) -> dict[str, Any]:
+def named(text: str, *, position: bool) -> dict[str, Any]:
     """The values by name, from the numbers of the wire by which they are stored."""
     values = msgspec.json.decode(text, type=dict[int, Any])
-    return {BY_ID[id_].name: value for id_, value in values.items() if id_ in BY_ID}
+    return {
+        BY_ID[id_].name: value
+        for id_, value in values.items()
+        if id_ in BY_ID and (position or BY_ID[id_].name not in POSITION)
+    }
 
 
 def _cursor(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from gateway.domain.ledger import prepaid_name
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.domain.service import NOT_ACTIVATED
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.forgetting import forget_tenure
 from gateway.operations.held import Held, book, save_all
 from gateway.operations.import_lines import parts

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from gateway.domain.importing import (
     TEXT_CHARS_MAX,
@@ -17,7 +17,7 @@ from gateway.domain.instants import MINUTE_MS, instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.registering import Outcome
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.companies import company_row
 from gateway.operations.import_lines import (
     Candidate,
@@ -331,9 +331,12 @@ def _report(
     )
 
 
+_ONE_IMPORT = select(device_import).where(device_import.c.id == bindparam("wanted"))
+
+
 def import_row(call: Call, number: int) -> AnyRow:
     """The stored import. Raises `Refused`."""
-    row = call.tx.one(select(device_import).where(device_import.c.id == number))
+    row = call.tx.one(_ONE_IMPORT, {"wanted": number})
     if row is None:
         raise not_found("import")
     return row
@@ -341,8 +344,10 @@ def import_row(call: Call, number: int) -> AnyRow:
 
 def find_import(call: Call, text: str, right: Right) -> AnyRow:
     """The import, if the caller has the right in its company. Raises `Refused`."""
-    call.allows(right)
-    row = import_row(call, row_number(text, "import"))
+    number = row_number(text, "import")
+    row = call.tx.one(_ONE_IMPORT, {"wanted": number})
+    if row is None:
+        raise call.missing(right, see=Right.SEE_DEVICES, what="import")
     call.require(right, row.company_id, see=Right.SEE_DEVICES, what="import")
     return row
 
@@ -370,12 +375,8 @@ def show_import(call: Call, row: AnyRow) -> Import:
 @operation("imports.list", "GET", "/devices/imports", right=Right.SEE_DEVICES, result=Imports)
 def list_imports(call: Call, given: ListImports) -> Imports:
     """Lists the imports of devices that one may see, newest first."""
-    roots = call.visible_companies(Right.SEE_DEVICES)
-    if given.company:
-        number = company_number(given.company, "company")
-        call.require(Right.SEE_DEVICES, number, see=Right.SEE_DEVICES, what="company")
-        roots = (number,)
-    statement = select(device_import).where(of_companies(call, device_import.c.company_id, roots))
+    visible = call.visible_of(given.company, Right.SEE_DEVICES, see=Right.SEE_DEVICES)
+    statement = select(device_import).where(of_companies(call, device_import.c.company_id, visible))
     rows, cursor = newest(call, statement, device_import.c.id, given)
     return Imports([show_import(call, row) for row in rows], cursor)
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway.domain.moving import History, usual_history
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.carrying import (
     begin_next,
     end_commands,
@@ -141,6 +141,7 @@ def _named(call: Call, serials: Sequence[str]) -> list[AnyRow]:
     for serial in serials:
         row = found.get(serial)
         if row is None:
+            call.missing(Right.MOVE_DEVICES, see=Right.SEE_DEVICES, what="device")
             raise _missing(serial, alone=len(serials) == 1)
         try:
             call.require(Right.MOVE_DEVICES, row.company_id, see=Right.SEE_DEVICES, what="device")

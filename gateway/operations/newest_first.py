@@ -6,22 +6,26 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Select, func, select
 
 from gateway.operations.registry import Call, Page, cursor_number
+from gateway.operations.visible import Visible
 from gateway.storage.schema import company_path
 from gateway.storage.transaction import AnyRow
 
 COMPANIES_FEW = 50
 
 
-def of_companies(call: Call, column: Column[int], roots: tuple[int, ...]) -> ColumnElement[bool]:
-    """Rows of the companies below these.
+def of_companies(call: Call, column: Column[int], visible: Visible) -> ColumnElement[bool]:
+    """Rows of these companies.
 
     Of few companies the rows are found by company. Of many they are nearly all there are, so that
-    walking back from the newest is over soon; the sum keeps the database from sorting them first.
+    walking along in the order of the list is over soon; the sum keeps the database from sorting
+    them first.
     """
-    below = select(company_path.c.descendant_id).where(company_path.c.ancestor_id.in_(roots))
+    below = select(company_path.c.descendant_id).where(
+        company_path.c.ancestor_id.in_(visible.below)
+    )
     some = below.limit(COMPANIES_FEW + 1).subquery()
     many = call.tx.scalar(select(func.count()).select_from(some)) > COMPANIES_FEW
-    return (column + 0 if many else column).in_(below)
+    return visible.has(column + 0 if many else column)
 
 
 def newest(

@@ -211,14 +211,14 @@ def _member(row: AnyRow) -> Member:
     "members.list",
     "GET",
     "/companies/{company_id}/members",
-    right=Right.MANAGE_PEOPLE,
+    right=Right.INVITE,
     result=Members,
 )
 def list_members(call: Call, given: ListMembers) -> Members:
     """Lists a company's own members."""
     number = company_number(given.company_id)
     if not call.allows(Right.OPERATE):
-        call.require(Right.MANAGE_PEOPLE, number, see=Right.SEE_COMPANIES, what="company")
+        call.require(Right.INVITE, number, see=Right.SEE_COMPANIES, what="company")
     company_row(call, number)
     rows = call.tx.all(
         _MEMBERS.where(

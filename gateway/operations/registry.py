@@ -1,15 +1,18 @@
 """The one registry of operations: HTTP routes, CLI, OpenAPI and audit verbs are made from it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import READING, Principal, Right, authorize
+from gateway.domain.rights import INSIDE, READING, Principal, Right, authorize
+from gateway.operations.audit_writing import OWN_VERBS, About, record_operation
+from gateway.operations.inside import asks
 from gateway.operations.ticket_making import TicketSigner
 from gateway.operations.treasury import Treasury
+from gateway.operations.visible import Visible, narrowed, visible_to
 from gateway.storage.locks import Tree
 from gateway.storage.transaction import Transaction
 
@@ -31,39 +34,69 @@ class Site:
     node: str
     version: str
     tickets: TicketSigner
+    mail: bool = False  # whether there is a server that takes mails
+
+
+_NOBODYS = (0, -1)  # no company has such an id
 
 
 class Call:
     """One execution of an operation: its transaction, who asks, and what was authorised."""
 
-    __slots__ = ("_checked", "principal", "site", "treasury", "tx")
+    __slots__ = ("_checked", "noted", "principal", "site", "treasury", "tx")
 
     def __init__(self, tx: Transaction, principal: Principal, site: Site) -> None:
         self.tx = tx
         self.principal = principal
         self.site = site
         self.treasury = Treasury.of(tx)
+        self.noted = About()  # what the entry of the audit will say besides the input
         self._checked = False
 
     def allows(self, right: Right, company_id: int | None = None) -> bool:
         """Whether the caller has the right in the company."""
         self._checked = True
-        path = () if company_id is None else self.treasury.path(company_id)
-        return authorize(self.principal, right, path)
+        if company_id is None:
+            return authorize(self.principal, right)
+        asking = asks(self.tx, company_id) if right in INSIDE else None
+        return authorize(self.principal, right, self.treasury.path(company_id), asks=asking)
 
-    def require(self, right: Right, company_id: int, *, see: Right, what: str) -> None:
+    def carried(self, right: Right, company_id: int) -> bool:
+        """Whether the caller's token, if it came with one, is for such things in the company."""
+        token = self.principal.token
+        return token is None or token.carries(right, self.treasury.path(company_id))
+
+    def require(
+        self, right: Right, company_id: int, *, see: Right, what: str, reading: bool = False
+    ) -> None:
         """Refuses unless the caller has the right in the company.
 
         Who may not even see the thing is told that it does not exist, exactly as if it did not.
-        In a company that was closed nothing but reading is left.
+        In a company that was closed nothing but `reading` is left.
         """
         if self.allows(right, company_id):
-            if right not in READING:
+            if self.noted.company_id is None:
+                self.noted.company_id = company_id
+            if right not in READING and not reading:
                 self.require_open(company_id)
             return
         if self.allows(see, company_id):
             raise Refused(Code.FORBIDDEN, f"This needs the right {right.value} in the company.")
         raise not_found(what)
+
+    def missing(self, right: Right, *, see: Right, what: str, looks: int = 1) -> Refused:
+        """The refusal for what does not exist, after as many looks as at what is somebody else's.
+
+        So neither the answer nor the time it takes tells one from the other. `looks`: how many
+        companies are looked at of a thing that exists, less how often this was looked for again.
+        """
+        self._checked = True
+        for company_id in _NOBODYS[:looks]:
+            self.treasury.path(company_id)
+        for one in (right, see):
+            if one in INSIDE:
+                asks(self.tx, _NOBODYS[0])
+        return not_found(what)
 
     def require_open(self, company_id: int) -> None:
         """Refuses when the company was closed: it can be read, and never changed again."""
@@ -71,14 +104,50 @@ class Call:
         if chain and chain[0].closed:
             raise Refused(Code.COMPANY_CLOSED, "The company was closed; it can only be read.")
 
-    def visible_companies(self, right: Right) -> tuple[int, ...]:
-        """The companies in whose subtrees the caller has the right, by membership."""
+    def visible(self, right: Right) -> Visible:
+        """The companies in which the caller has the right, by membership."""
         self._checked = True
-        return tuple(
-            company_id
-            for company_id in self.principal.memberships
-            if authorize(self.principal, right, (company_id,))
-        )
+        return visible_to(self.tx, self.treasury, self.principal, right)
+
+    def visible_of(
+        self, company: str, right: Right, *, see: Right = Right.SEE_COMPANIES
+    ) -> Visible:
+        """Of these all, or only one company, which a list names, and those below it.
+
+        Raises `Refused` unless the caller has the right in the one that is named.
+        """
+        if not company:
+            return self.visible(right)
+        number = company_number(company)
+        self.require(right, number, see=see, what="company", reading=True)
+        return narrowed(self.visible(right), self.treasury, number)
+
+    def about(
+        self,
+        *,
+        company_id: int | None = None,
+        device_id: int | None = None,
+        serial: str | None = None,
+        subject: str | None = None,
+        actor: str | None = None,
+        person_id: int | None = None,
+        personal: Mapping[str, str] | None = None,
+        **detail: object,
+    ) -> None:
+        """What the audit says of this besides the input; what is not said is found out.
+
+        `person_id`: whose the personal values are, if not the actor's. `detail` holds nothing
+        personal and nothing secret: it is never erased.
+        """
+        noted = self.noted
+        noted.company_id = noted.company_id if company_id is None else company_id
+        noted.device_id = noted.device_id if device_id is None else device_id
+        noted.serial = serial or noted.serial
+        noted.subject = subject or noted.subject
+        noted.actor = actor or noted.actor
+        noted.person_id = noted.person_id if person_id is None else person_id
+        noted.personal.update(personal or {})
+        noted.detail.update(detail)
 
     @property
     def checked(self) -> bool:
@@ -182,7 +251,7 @@ def execute(tx: Transaction, op: Operation, principal: Principal, site: Site, gi
     Raises `Refused`.
     """
     call = Call(tx, principal, site)
-    if op.right in (Right.PUBLIC, Right.SIGNED_IN, Right.OPERATE):
+    if op.right in (Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT, Right.OPERATE):
         if not call.allows(op.right):
             raise _denied(principal, op.right)
     elif principal.user_id is None and not principal.internal:
@@ -192,6 +261,17 @@ def execute(tx: Transaction, op: Operation, principal: Principal, site: Site, gi
     assert call.checked, f"{op.name} did not ask whether the caller may"
     announced = op.moves_credits or len(tx.booked) == booked
     assert announced, f"{op.name} books days: register it with moves_credits=True"
+    if op.writes and op.name not in OWN_VERBS:
+        record_operation(
+            tx,
+            op.name,
+            op.input.__struct_fields__,
+            op.path_fields,
+            actor=principal.name,
+            given=given,
+            result=result,
+            about=call.noted,
+        )
     return result
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.registering import Outcome
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.carrying import (
     end_commands,
     end_tenure,

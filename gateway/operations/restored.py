@@ -2,13 +2,14 @@
 
 from sqlalchemy import delete, func, select, update
 
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.credit_codes import void_codes
 from gateway.operations.session_ends import end_session
 from gateway.storage.schema import (
     device,
     device_live,
     join_code,
+    mail,
     outbox,
     relay,
     session,
@@ -25,9 +26,9 @@ def void(tx: Transaction, made_at: str) -> dict[str, int]:
     """Ends what the backup, made then, holds and may have been used since; how much of each.
 
     Sign-ins and unused join codes are gone. Commands without an answer are unknown, and are not
-    sent. Sessions are over. Days in credit codes are back with the companies that made them. Each
-    device is asked for all its values, since it may have told them to the database that is lost.
-    Passwords, API tokens and answers kept for repeated requests stay.
+    sent, nor are waiting mails. Sessions are over. Days in credit codes are back with the companies
+    that made them. Each device is asked for all its values, since it may have told them to the
+    database that is lost. Passwords, API tokens and answers kept for repeated requests stay.
     """
     tx.lock_devices(select(device.c.id))
     tx.lock_relays(select(relay.c.id))
@@ -37,6 +38,7 @@ def void(tx: Transaction, made_at: str) -> dict[str, int]:
         "commands": _unknown(tx),
         "sessions": _end_sessions(tx),
         "credit_codes": void_codes(tx, ACTOR, VERB),
+        "mails": _end_mails(tx),
     }
     tx.run(update(device_live).values(need_full=True))
     record(
@@ -63,6 +65,15 @@ def _unknown(tx: Transaction) -> int:
             answered_at=tx.now_ms,
             outcome="unknown",
         )
+    )
+
+
+def _end_mails(tx: Transaction) -> int:
+    """They may have been sent since the backup, and their links are void."""
+    return tx.run(
+        update(mail)
+        .where(mail.c.next_at.is_not(None))
+        .values(next_at=None, sealed=None, error="the database was restored from a backup")
     )
 
 

@@ -58,8 +58,7 @@ def reverse(call: Call, given: Reverse) -> Transfer:
     tx = call.tx
     row = tx.one(ledger_rows().where(transfer.c.id == given.transfer))
     if row is None:
-        call.allows(Right.MOVE_CREDITS)
-        raise not_found("transfer")
+        raise call.missing(Right.MOVE_CREDITS, see=Right.SEE_CREDITS, what="transfer")
     _require(call, row)
     take = _from_device if row.kind == Kind.COURTESY else _from_pool
     back = take(call, row, given)

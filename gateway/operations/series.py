@@ -25,10 +25,11 @@ from gateway.domain.history import (
     with_gaps,
 )
 from gateway.domain.instants import DAY_MS, HOUR_MS, instant_text, parse_instant
+from gateway.domain.positions import POSITION
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.registry import Call, operation
-from gateway.operations.tenures import history_of
+from gateway.operations.tenures import history_of, sees_position
 from gateway.storage import history_rows
 from gateway.storage.transaction import Transaction
 from wire.fields import BY_NAME
@@ -184,6 +185,8 @@ def read_series(call: Call, given: ReadSeries) -> Series:
     """
     tenures = history_of(call, given.serial, Right.SEE_HISTORY)
     names = _names(given.fields)
+    if not POSITION.isdisjoint(names) and not sees_position(call, tenures):
+        raise Refused(Code.FORBIDDEN, "This needs the right see_position in the company.")
     asked = _Range(call.tx, tenures, given)
     points = asked.read()
     return Series(

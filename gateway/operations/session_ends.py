@@ -3,7 +3,7 @@
 from sqlalchemy import bindparam, insert, select, update
 
 from gateway.operations import outbox
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.session_locks import lock_sessions_of
 from gateway.storage.schema import device_live, relay, revocation, session
 from gateway.storage.transaction import AnyRow, Signal, Transaction

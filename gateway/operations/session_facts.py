@@ -9,7 +9,9 @@ from sqlalchemy import ColumnElement, Select, select
 from gateway.domain.diagnosis import Facts
 from gateway.domain.rights import Principal, Right, Role, authorize
 from gateway.domain.service import State
+from gateway.operations.inside import asks
 from gateway.operations.treasury import Treasury
+from gateway.people.memberships import in_force
 from gateway.storage.schema import device, device_live, membership, node, outbox, relay, session
 from gateway.storage.transaction import AnyRow, Transaction
 
@@ -57,7 +59,7 @@ def roles_of(tx: Transaction, people: set[int]) -> dict[int, dict[int, Role]]:
     roles: dict[int, dict[int, Role]] = {}
     for row in tx.all(
         select(membership.c.person_id, membership.c.company_id, membership.c.role).where(
-            membership.c.person_id.in_(people)
+            membership.c.person_id.in_(people), in_force(tx.now_ms)
         )
     ):
         roles.setdefault(row.person_id, {})[row.company_id] = Role(row.role)
@@ -67,7 +69,8 @@ def roles_of(tx: Transaction, people: set[int]) -> dict[int, dict[int, Role]]:
 def still_may(treasury: Treasury, row: AnyRow, roles: dict[int, Role]) -> bool:
     """Whether the person of a session has the right that it needs, now."""
     principal = Principal(row.actor, row.person_id, memberships=roles)
-    return authorize(principal, Right(row.right), treasury.path(row.company_id))
+    path = treasury.path(row.company_id)
+    return authorize(principal, Right(row.right), path, asks=asks(treasury.tx, row.company_id))
 
 
 def _facts(tx: Transaction, treasury: Treasury, row: AnyRow, roles: dict[int, Role]) -> Facts:

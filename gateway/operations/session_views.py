@@ -93,10 +93,12 @@ def find_session(call: Call, session_id: str, *, own: bool = False) -> AnyRow:
     `own`: only its own person will do.
     """
     row = call.tx.one(_ONE, {"wanted": session_id}) if is_session_id(session_id) else None
-    sees = call.allows(Right.SEE_SESSIONS, None if row is None else row.company_id)
     if row is None:
-        raise not_found("session")
-    if row.person_id == call.principal.user_id:
+        raise call.missing(Right.SEE_SESSIONS, see=Right.SEE_COMPANIES, what="session")
+    sees = call.allows(Right.SEE_SESSIONS, row.company_id)
+    if row.person_id == call.principal.user_id and (
+        sees or call.carried(Right.REACH, row.company_id)
+    ):
         return row
     if not sees:
         raise not_found("session")

@@ -22,7 +22,7 @@ from gateway.domain.sessions import (
 )
 from gateway.operations.devices import find
 from gateway.operations.newest_first import of_companies
-from gateway.operations.registry import Call, Page, company_number, operation
+from gateway.operations.registry import Call, Page, operation
 from gateway.operations.session_ends import end_session, record_of
 from gateway.operations.session_views import Session, find_session, rows, show
 from gateway.operations.targets import meant
@@ -207,14 +207,16 @@ def _checked_reason(text: str) -> str:
 @operation("sessions.list", "GET", "/sessions", right=Right.REACH, result=Sessions)
 def list_sessions(call: Call, given: ListSessions) -> Sessions:
     """Lists one's own sessions and those of companies whose sessions one may see, newest first."""
-    roots = call.visible_companies(Right.SEE_SESSIONS)
+    visible = call.visible_of(given.company, Right.SEE_SESSIONS)
     own = session.c.person_id == call.principal.user_id
-    seen = or_(own, of_companies(call, session.c.company_id, roots))
+    if call.principal.token is not None:
+        # A token shows its person's sessions only where it is for such things itself.
+        reached = call.visible(Right.REACH).has(session.c.company_id)
+        own = and_(own, or_(visible.has(session.c.company_id), reached))
+    seen = or_(own, of_companies(call, session.c.company_id, visible))
     statement = rows().where(own if given.mine else seen)
     if given.company:
-        number = company_number(given.company, "company")
-        call.require(Right.SEE_SESSIONS, number, see=Right.SEE_COMPANIES, what="company")
-        statement = statement.where(of_companies(call, session.c.company_id, (number,)))
+        statement = statement.where(of_companies(call, session.c.company_id, visible))
     if given.serial:
         statement = statement.where(session.c.serial == given.serial)
     if given.state == "ended":
@@ -258,5 +260,7 @@ def close_session(call: Call, given: OneSession) -> Session:
     """Ends a session at once and for good; one that is over stays as it was."""
     call.tx.lock_relays(_RELAY_OF, {"wanted": given.session_id})
     row = find_session(call, given.session_id)
+    if not call.carried(Right.REACH, row.company_id):
+        raise Refused(Code.FORBIDDEN, f"This token is not for {Right.REACH.value}.")
     end_session(call.tx, row, Ended.CLOSED, call.principal.name)
     return show(call, find_session(call, given.session_id))

@@ -11,10 +11,10 @@ from gateway.domain.instants import instant_text
 from gateway.domain.names import clean_name, name_key
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.operations.audit import record
+from gateway.operations.audit_writing import record
 from gateway.operations.companies import given_values
 from gateway.operations.devices import find
-from gateway.operations.registry import Call, Page, cursor_number, not_found, operation
+from gateway.operations.registry import Call, Page, cursor_number, operation
 from gateway.storage.schema import device, target
 from gateway.storage.transaction import AnyRow
 from wire.heartbeat import WireError
@@ -178,8 +178,7 @@ def _find(call: Call, target_id: str) -> AnyRow:
             _ROWS.where(target.c.id == number, device.c.registered, device.c.ended_at.is_(None))
         )
     if row is None:
-        call.allows(Right.REACH_ANY)
-        raise not_found("target")
+        raise call.missing(Right.REACH_ANY, see=Right.REACH, what="target")
     call.require(Right.REACH_ANY, row.company_id, see=Right.REACH, what="target")
     return row
 

@@ -1,5 +1,7 @@
 """Whose history a serial's is: of its present tenure, or of a former one that the caller held."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import bindparam, or_, select
 
 from gateway.domain.refusals import Code, Refused
@@ -40,6 +42,12 @@ def history_of(call: Call, serial: str, right: Right) -> tuple[int, ...]:
             if call.allows(right, row.company_id):
                 return _with_replaced(call.tx, int(row.id))
         raise
+
+
+def sees_position(call: Call, tenures: Sequence[int]) -> bool:
+    """Whether the caller sees where the device was whose history this is."""
+    company_id = call.tx.scalar(select(device.c.company_id).where(device.c.id == tenures[0]))
+    return call.allows(Right.SEE_POSITION, int(company_id))
 
 
 def _with_replaced(tx: Transaction, device_id: int) -> tuple[int, ...]:

@@ -1,16 +1,21 @@
 """Accounts of people: found by e-mail, made, and given API tokens."""
 
+import json
 import unicodedata
+from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from gateway.domain.instants import DAY_MS
-from gateway.people.tokens import hash_token, new_api_token
+from gateway.domain.rights import Scope
+from gateway.people.tokens import hash_token, new_api_token, new_public_id
 from gateway.storage.schema import api_token, person
 from gateway.storage.transaction import Transaction
 
 EMAIL_CHARS_MAX = 254
+# Mail programs take them for the end of an address, or for another one beside it.
+_SEPARATING = frozenset('()<>[]:;,"\\')
 TOKEN_LIFETIME_MS = 3_650 * DAY_MS
 
 
@@ -32,6 +37,8 @@ def is_email(email: str) -> bool:
     return (
         bool(at and local and domain)
         and "@" not in local
+        and all(domain.split("."))
+        and _SEPARATING.isdisjoint(email)
         and len(email) <= EMAIL_CHARS_MAX
         and email.strip().isprintable()
         and " " not in email.strip()
@@ -75,6 +82,8 @@ def make_token(
     *,
     token: str | None = None,
     lifetime_ms: int = TOKEN_LIFETIME_MS,
+    scopes: Collection[Scope] = (Scope.ALL,),
+    companies: Collection[int] = (),
 ) -> str:
     """Gives a person an API token and returns it: it cannot be read again.
 
@@ -86,10 +95,22 @@ def make_token(
         insert(api_token),
         {
             "token_hash": hash_token(token),
+            "id": new_public_id(),
             "person_id": person_id,
             "name": name,
+            "scopes": json.dumps(sorted(scopes)),
+            "companies": json.dumps(sorted(companies)),
             "created_at": tx.now_ms,
             "expires_at": tx.now_ms + lifetime_ms,
         },
     )
     return token
+
+
+def touch_token(tx: Transaction, token: str) -> None:
+    """Notes that an API token was used."""
+    tx.run(
+        update(api_token)
+        .where(api_token.c.token_hash == hash_token(token))
+        .values(used_at=tx.now_ms)
+    )

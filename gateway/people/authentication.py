@@ -1,17 +1,20 @@
 """Who a request comes from, read in the same transaction as what it does."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from sqlalchemy import bindparam, select
 
-from gateway.domain.rights import ANONYMOUS, Principal, Role, name_of_user
+from gateway.domain.rights import ANONYMOUS, Principal, Role, Scope, Token, name_of_user
+from gateway.people.memberships import in_force
 from gateway.people.sign_ins import IDLE_MS
 from gateway.people.tokens import TOKEN_CHARS_MAX, hash_token
 from gateway.storage.schema import api_token, membership, person, sign_in
 from gateway.storage.transaction import AnyRow, Transaction
 
 _ROLES = frozenset(Role)
+_SCOPES = frozenset(Scope)
 
 
 class Means(Enum):
@@ -56,7 +59,14 @@ def principal_of(tx: Transaction, credential: Credential) -> Principal:
 
 # Made once: putting statements together takes longer than running them.
 _BY_TOKEN = (
-    select(person.c.id, person.c.operator)
+    select(
+        person.c.id,
+        person.c.operator,
+        api_token.c.id.label("token_id"),
+        api_token.c.scopes,
+        api_token.c.companies,
+        api_token.c.used_at,
+    )
     .join(api_token, api_token.c.person_id == person.c.id)
     .where(api_token.c.token_hash == bindparam("hash"), api_token.c.expires_at > bindparam("now"))
 )
@@ -73,7 +83,7 @@ _FIRST_OPERATOR = (
     select(person.c.id, person.c.operator).where(person.c.operator).order_by(person.c.id).limit(1)
 )
 _ROLES_OF = select(membership.c.company_id, membership.c.role).where(
-    membership.c.person_id == bindparam("person")
+    membership.c.person_id == bindparam("person"), in_force(bindparam("now"))
 )
 
 
@@ -84,7 +94,9 @@ def identity_of(tx: Transaction, credential: Credential) -> Identity:
     row: AnyRow | None
     if credential.means is Means.BEARER:
         row = tx.one(_BY_TOKEN, {"hash": hash_token(credential.token), "now": tx.now_ms})
-        return NOBODY if row is None else Identity(_principal(tx, row))
+        if row is None:
+            return NOBODY
+        return Identity(_principal(tx, row, _token(row)), used_at_ms=row.used_at or 0)
     if credential.means is Means.COOKIE:
         row = tx.one(
             _BY_COOKIE,
@@ -103,14 +115,24 @@ def identity_of(tx: Transaction, credential: Credential) -> Identity:
     return NOBODY
 
 
-def _principal(tx: Transaction, row: AnyRow) -> Principal:
+def _token(row: AnyRow) -> Token:
+    """What the token leaves; a scope that this version does not know gives nothing."""
+    scopes = frozenset(Scope(name) for name in json.loads(row.scopes) if name in _SCOPES)
+    return Token(row.token_id, scopes, frozenset(json.loads(row.companies)))
+
+
+def _principal(tx: Transaction, row: AnyRow, token: Token | None = None) -> Principal:
     """A person with all rights of the moment."""
     # A role that this version does not know gives nothing.
     memberships = {
         company_id: Role(role)
-        for company_id, role in tx.all(_ROLES_OF, {"person": row.id})
+        for company_id, role in tx.all(_ROLES_OF, {"person": row.id, "now": tx.now_ms})
         if role in _ROLES
     }
     return Principal(
-        name_of_user(row.id), user_id=row.id, operator=bool(row.operator), memberships=memberships
+        name_of_user(row.id),
+        user_id=row.id,
+        operator=bool(row.operator),
+        memberships=memberships,
+        token=token,
     )

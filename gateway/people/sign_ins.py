@@ -3,7 +3,7 @@
 from sqlalchemy import delete, insert, select, update
 
 from gateway.domain.instants import DAY_MS, HOUR_MS, MINUTE_MS
-from gateway.people.tokens import hash_token, new_csrf_token
+from gateway.people.tokens import hash_token, new_csrf_token, new_public_id
 from gateway.storage.schema import sign_in
 from gateway.storage.transaction import Transaction
 
@@ -39,6 +39,7 @@ def begin(tx: Transaction, person_id: int, token: str) -> str:
         insert(sign_in),
         {
             "token_hash": hash_token(token),
+            "id": new_public_id(),
             "person_id": person_id,
             "csrf": csrf,
             "created_at": tx.now_ms,

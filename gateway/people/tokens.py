@@ -18,6 +18,11 @@ def new_sign_in_token() -> str:
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
+def new_public_id() -> str:
+    """A name under which a token or sign-in is listed and ended; it opens nothing."""
+    return secrets.token_hex(8)
+
+
 def new_csrf_token() -> str:
     """What a page must show beside the cookie."""
     return secrets.token_urlsafe(TOKEN_BYTES)

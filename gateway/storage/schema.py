@@ -11,11 +11,11 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
-    UniqueConstraint,
     false,
     text,
 )
 
+from gateway.storage.audit_tables import audit, audit_personal, audit_seal, event
 from gateway.storage.columns import Id, id_column, instant, link, metadata
 from gateway.storage.credit_tables import (
     company_place,
@@ -45,8 +45,20 @@ from gateway.storage.device_tables import (
     quarantine,
     run,
 )
+from gateway.storage.people_tables import (
+    api_token,
+    invitation,
+    mail,
+    membership,
+    notice_due,
+    password_reset,
+    person,
+    recovery_code,
+    setting,
+    sign_in,
+    support_access,
+)
 from gateway.storage.session_tables import (
-    audit,
     relay,
     revocation,
     session,
@@ -60,6 +72,8 @@ __all__ = [
     "account",
     "api_token",
     "audit",
+    "audit_personal",
+    "audit_seal",
     "company",
     "company_path",
     "company_place",
@@ -71,13 +85,16 @@ __all__ = [
     "device_live",
     "device_move",
     "enrolment",
+    "event",
     "heartbeat",
     "history_day",
     "history_hour",
     "idempotency",
     "installation",
+    "invitation",
     "join_code",
     "late_hour",
+    "mail",
     "membership",
     "metadata",
     "monitored_day",
@@ -85,20 +102,25 @@ __all__ = [
     "mqtt_login",
     "node",
     "notice",
+    "notice_due",
     "outage",
     "outbox",
+    "password_reset",
     "person",
     "presence_change",
     "price",
     "quarantine",
     "recheck",
+    "recovery_code",
     "relay",
     "replacement",
     "revocation",
     "run",
     "session",
     "session_usage",
+    "setting",
     "sign_in",
+    "support_access",
     "taken_from_above",
     "target",
     "transfer",
@@ -156,50 +178,6 @@ company_path = Table(
     Column("descendant_id", Id, ForeignKey("company.id"), primary_key=True),
     Column("depth", Integer, nullable=False),
     Index(None, "descendant_id", "depth"),
-)
-
-person = Table(
-    "person",
-    metadata,
-    id_column(),
-    Column("email", Text, nullable=False),
-    Column("email_key", Text, nullable=False, unique=True),
-    Column("name", Text, nullable=False),
-    Column("password_hash", Text, nullable=False),
-    Column("operator", Boolean, nullable=False),
-    instant("created_at"),
-)
-
-membership = Table(
-    "membership",
-    metadata,
-    id_column(),
-    link("person_id", "person.id"),
-    link("company_id", "company.id"),
-    Column("role", Text, nullable=False),
-    instant("created_at"),
-    UniqueConstraint("person_id", "company_id"),
-)
-
-sign_in = Table(
-    "sign_in",
-    metadata,
-    Column("token_hash", LargeBinary, primary_key=True),
-    link("person_id", "person.id"),
-    Column("csrf", Text, nullable=False),
-    instant("created_at"),
-    instant("used_at"),
-    instant("expires_at"),
-)
-
-api_token = Table(
-    "api_token",
-    metadata,
-    Column("token_hash", LargeBinary, primary_key=True),
-    link("person_id", "person.id"),
-    Column("name", Text, nullable=False),
-    instant("created_at"),
-    instant("expires_at"),
 )
 
 monitored_day = Table(

@@ -1,4 +1,4 @@
-"""The tables of sessions: wanted state, usage, relays, revocations, saved targets, the audit."""
+"""The tables of sessions: wanted state, usage, relays, revocations, saved targets."""
 
 from sqlalchemy import (
     BigInteger,
@@ -13,7 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.storage.columns import Id, id_column, instant, link, metadata
+from gateway.storage.columns import id_column, instant, link, metadata
 
 # Where relays are reached is configured; the rest is what they said last.
 relay = Table(
@@ -147,23 +147,4 @@ target = Table(
     Column("protocol", Text, nullable=False),
     instant("created_at"),
     UniqueConstraint("device_id", "name_key"),
-)
-
-# Append-only: the database refuses to change a row.
-audit = Table(
-    "audit",
-    metadata,
-    id_column(),
-    instant("at"),
-    Column("actor", Text, nullable=False),  # who did it
-    Column("owner_id", Id),  # whose session it was
-    Column("verb", Text, nullable=False),
-    Column("company_id", Id),
-    Column("device_id", Id),
-    Column("serial", Text),
-    Column("subject", Text, nullable=False),
-    Column("detail", Text, nullable=False),  # JSON
-    Index(None, "company_id", "id"),
-    Index(None, "serial", "id"),
-    Index(None, "subject", "id"),
 )

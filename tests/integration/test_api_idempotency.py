@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from gateway.domain import ledger
+from gateway.domain.rights import Scope
 from gateway.people.accounts import make_person, make_token
+from gateway.people.sign_ins import TOUCH_MS
 from gateway.storage.address import Address
-from gateway.storage.schema import idempotency, transfer
+from gateway.storage.schema import api_token, idempotency, transfer
 from tests.api_server import PASSWORD, ApiServer, api_server
 
 GRANTS = "/api/v1/credits/grants"
@@ -37,7 +39,8 @@ async def test_the_same_request_has_one_effect_and_the_same_answer(server: ApiSe
     assert status == 201 and again == first
     assert response.headers["Idempotency-Replayed"] == "true"
     assert await days(server, company_id) == 60
-    assert first["operation_id"] == ledger.operation_id("user:1", "k-1")
+    (token,) = await server.store.read(lambda tx: tx.all(select(api_token.c.id)))
+    assert first["operation_id"] == ledger.operation_id(f"user:1/token:{token.id}", "k-1")
     for changed in (
         server.ask("POST", GRANTS, content | {"credits": 3}, headers=key),
         server.ask("POST", GRANTS + "?note=x", content, headers=key),
@@ -89,6 +92,40 @@ async def test_keys_belong_to_their_principal(server: ApiServer) -> None:
     await server.done("POST", GRANTS, content, headers=key)
     await server.done("POST", GRANTS, content, headers=key, token=other)
     assert await days(server, company_id) == 60
+
+
+async def test_keys_of_two_tokens_of_one_person_are_apart(server: ApiServer) -> None:
+    """A token must not get what its person, or another token, was answered."""
+    company_id = await server.company()
+    content = {"company_id": company_id, "credits": 1}
+    narrow = await server.store.write(
+        lambda tx: make_token(tx, 1, "narrow", scopes=[Scope.READ], companies=[int(company_id)])
+    )
+    wide = await server.store.write(lambda tx: make_token(tx, 1, "wide"))
+    key = {"Idempotency-Key": "same"}
+    assert (await server.ask("POST", GRANTS, content, headers=key))[0] == 201
+    status, found, response = await server.ask("POST", GRANTS, content, headers=key, token=narrow)
+    assert (status, found["code"]) == (403, "forbidden")
+    assert "Idempotency-Replayed" not in response.headers
+    assert (await server.ask("POST", GRANTS, content, headers=key, token=wide))[0] == 201
+    assert await days(server, company_id) == 60
+
+
+async def test_the_use_of_a_token_is_noted_seldom(server: ApiServer) -> None:
+    async def used_at() -> int | None:
+        found = await server.store.read(lambda tx: tx.all(select(api_token.c.used_at)))
+        assert len(found) == 1
+        return None if found[0].used_at is None else int(found[0].used_at)
+
+    assert await used_at() is None
+    await server.company()
+    first = await used_at()
+    assert first is not None
+    await server.done("GET", "/api/v1/me")
+    assert await used_at() == first
+    server.clock.moved_ms += TOUCH_MS
+    await server.done("GET", "/api/v1/me")
+    assert (await used_at() or 0) > first
 
 
 async def test_a_replay_needs_a_principal_that_is_still_good(server: ApiServer) -> None:

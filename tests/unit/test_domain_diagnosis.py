@@ -16,7 +16,7 @@ from gateway.domain.diagnosis import (
     culprit,
     diagnose,
 )
-from gateway.domain.rights import Principal, Right, Role, authorize, roles_with
+from gateway.domain.rights import Principal, Reach, Right, Role, authorize, roles_with
 from gateway.domain.sessions import SessionState, ended_because, state_of
 from wire.endings import Ended
 
@@ -292,5 +292,6 @@ def test_reasons_and_states() -> None:
 def test_the_sweep_and_authorize_agree_about_roles(role: Role, right: Right) -> None:
     """The sweep asks the database for roles; it must not know another table."""
     person = Principal("user:7", 7, memberships={1: role})
-    if right not in (Right.PUBLIC, Right.SIGNED_IN, Right.OPERATE):
+    if right not in (Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT, Right.OPERATE):
         assert authorize(person, right, (1,)) == (role in roles_with(right))
+        assert authorize(person, right, (2, 1)) == (role in roles_with(right, Reach.BELOW))

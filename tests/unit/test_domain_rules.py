@@ -11,10 +11,15 @@ from gateway.domain.rights import (
     ANONYMOUS,
     GATEWAY,
     Principal,
+    Reach,
     Right,
     Role,
+    Scope,
+    Token,
     administers_above,
     authorize,
+    may_give,
+    reach_of,
 )
 
 NOW = 1_800_000_000_000
@@ -100,9 +105,119 @@ def test_who_may(who: Principal, right: Right, allowed: bool) -> None:
 
 @pytest.mark.parametrize("right", [one for one in Right if one is not Right.OPERATE])
 def test_a_role_below_gives_nothing_above(right: Right) -> None:
-    everybody = right in (Right.PUBLIC, Right.SIGNED_IN)
+    everybody = right in (Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT)
     assert authorize(user(low=ADMINISTRATOR), right, (TOP,)) is everybody
     assert authorize(user(low=ADMINISTRATOR), right, ()) is everybody
+
+
+ASKS_AT_MIDDLE = [
+    # who, right, allowed while the company in the middle asks people from above to stay out
+    (user(top=ADMINISTRATOR), Right.REACH, False),
+    (user(top=ADMINISTRATOR), Right.SEE_POSITION, False),
+    (user(top=ADMINISTRATOR), Right.SEE_DEVICES, True),
+    (user(top=BILLING), Right.MOVE_CREDITS, True),
+    (user(middle=ADMINISTRATOR), Right.REACH, True),
+    (user(low=Role.BASIC), Right.REACH, True),
+    (user(middle=Role.BASIC), Right.REACH, False),
+    (user(low=Role.READ_ONLY, top=ADMINISTRATOR), Right.REACH, False),
+    (GATEWAY, Right.REACH, True),
+]
+
+
+@pytest.mark.parametrize(("who", "right", "allowed"), ASKS_AT_MIDDLE)
+def test_who_may_where_a_company_asks(who: Principal, right: Right, allowed: bool) -> None:
+    assert authorize(who, right, PATH, asks=MIDDLE) is allowed
+
+
+# people.md's table: how far each role carries what.
+OWN, BELOW = Reach.OWN, Reach.BELOW
+REACHES = [
+    # right, administrator, advanced, basic, read-only, billing
+    (Right.SEE_DEVICES, BELOW, BELOW, OWN, OWN, BELOW),
+    (Right.SEE_HISTORY, BELOW, BELOW, OWN, OWN, None),
+    (Right.SEE_POSITION, BELOW, BELOW, OWN, OWN, None),
+    (Right.REACH, BELOW, BELOW, OWN, None, None),
+    (Right.REACH_ANY, BELOW, BELOW, None, None, None),
+    (Right.SHARE, BELOW, BELOW, None, None, None),
+    (Right.COMMAND, BELOW, BELOW, None, None, None),
+    (Right.MANAGE_DEVICES, BELOW, BELOW, None, None, None),
+    (Right.UNREGISTER, BELOW, BELOW, None, None, None),
+    (Right.MOVE_DEVICES, BELOW, None, None, None, None),
+    (Right.INVITE, BELOW, BELOW, None, None, None),
+    (Right.MANAGE_COMPANIES, BELOW, None, None, None, None),
+    (Right.MANAGE_ALERTS, BELOW, OWN, None, None, None),
+    (Right.SUBSCRIBE, BELOW, OWN, OWN, OWN, None),
+    (Right.SEE_ENOUGH, BELOW, BELOW, None, None, BELOW),
+    (Right.SEE_CREDITS, BELOW, None, None, None, BELOW),
+    (Right.MOVE_CREDITS, BELOW, None, None, None, BELOW),
+    (Right.SEE_STATEMENTS, BELOW, None, None, None, BELOW),
+    (Right.SEE_AUDIT, BELOW, None, None, None, None),
+    (Right.SEE_SESSIONS, BELOW, OWN, None, None, None),
+    (Right.SEE_RECORDINGS, BELOW, None, None, None, None),
+    (Right.SEE_COMPANIES, BELOW, BELOW, OWN, OWN, BELOW),
+]
+
+
+@pytest.mark.parametrize(("right", "reaches"), [(row[0], row[1:]) for row in REACHES])
+def test_how_far_each_role_carries_a_right(right: Right, reaches: tuple[Reach | None, ...]) -> None:
+    assert tuple(reach_of(role, right) for role in Role) == reaches
+
+
+def test_every_right_of_roles_is_in_the_table() -> None:
+    nobodys = {Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT, Right.OPERATE}
+    assert {row[0] for row in REACHES} == set(Right) - nobodys
+
+
+GIVING = [
+    # who, the role that is given in the lowest company, allowed
+    *((user(top=ADMINISTRATOR), role, True) for role in Role),
+    (user(top=Role.ADVANCED), Role.ADMINISTRATOR, False),
+    (user(top=Role.ADVANCED), Role.BILLING, False),
+    (user(top=Role.ADVANCED), Role.ADVANCED, False),
+    (user(top=Role.ADVANCED), Role.BASIC, True),
+    (user(top=Role.ADVANCED), Role.READ_ONLY, True),
+    (user(low=Role.BASIC), Role.READ_ONLY, False),
+    (user(low=BILLING), Role.READ_ONLY, False),
+    (user(operator=True), Role.READ_ONLY, False),
+    (ANONYMOUS, Role.READ_ONLY, False),
+]
+
+
+@pytest.mark.parametrize(("who", "role", "allowed"), GIVING)
+def test_nobody_gives_more_than_allowed(who: Principal, role: Role, allowed: bool) -> None:
+    assert may_give(who, role, PATH) is allowed
+
+
+def holder(*scopes: Scope, companies: tuple[int, ...] = ()) -> Principal:
+    """An administrator of the company in the middle, and operator, by a token."""
+    token = Token("t", frozenset(scopes), frozenset(companies))
+    return Principal("user:7", 7, True, memberships={MIDDLE: ADMINISTRATOR}, token=token)
+
+
+TOKENS = [
+    # who, right, in the lowest company, allowed
+    (holder(Scope.ALL), Right.MANAGE_DEVICES, True),
+    (holder(Scope.ALL), Right.OWN_ACCOUNT, False),
+    (holder(Scope.ALL), Right.OPERATE, True),
+    (holder(Scope.READ), Right.OPERATE, False),
+    (holder(Scope.READ), Right.SEE_DEVICES, True),
+    (holder(Scope.READ), Right.MANAGE_DEVICES, False),
+    (holder(Scope.READ), Right.SEE_CREDITS, False),
+    (holder(Scope.DEVICES), Right.REACH, False),
+    (holder(Scope.DEVICES, Scope.REMOTE), Right.REACH, True),
+    (holder(), Right.SEE_DEVICES, False),
+    (holder(), Right.SIGNED_IN, True),
+    (holder(Scope.ALL, companies=(LOW,)), Right.SEE_DEVICES, True),
+    (holder(Scope.ALL, companies=(TOP,)), Right.SEE_DEVICES, True),
+    (holder(Scope.ALL, companies=(9,)), Right.SEE_DEVICES, False),
+    (holder(Scope.PEOPLE), Right.INVITE, True),
+]
+
+
+@pytest.mark.parametrize(("who", "right", "allowed"), TOKENS)
+def test_what_a_token_leaves(who: Principal, right: Right, allowed: bool) -> None:
+    assert authorize(who, right, PATH) is allowed
+    assert who.key_owner != user().key_owner
 
 
 ABOVE = [

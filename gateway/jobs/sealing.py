@@ -1,0 +1,159 @@
+"""Seals the audit: committed entries get their places in the one chain, a second after.
+
+Entries are written without a place, so that nobody who does something waits for anybody else who
+does. On PostgreSQL their numbers are given before they are committed: a smaller number may appear
+after a larger one was sealed. It then comes later in the chain, which is in the order in which
+entries were seen. To find such ones it looks back from `floor`, below which everything has been
+sealed for longer than any transaction lasts; at a start, and each hour, from the first entry on.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from gateway.atomic_file import write_atomically
+from gateway.clock import Clock
+from gateway.domain.audit_chain import COLUMNS, GENESIS, Head, canonical, head_of, next_hash
+from gateway.storage.locks import Tree
+from gateway.storage.schema import audit_seal
+from gateway.storage.store import Lane, Store
+from gateway.storage.transaction import Transaction
+from gateway.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 500  # heartbeats do not wait longer than some 20 ms for a job
+ROUNDS_MAX = 2_000  # a million entries: of the time before there was a chain
+SETTLED_S = 600.0  # no transaction lasts so long
+FULL_LOOK_S = 3_600.0
+HEAD_S = 60.0
+HEAD_FILE = "audit_head"
+_NAMES = ", ".join(COLUMNS)
+_UNSEALED = f"""
+SELECT {_NAMES} FROM audit AS a
+WHERE a.id > ? AND NOT EXISTS (SELECT 1 FROM audit_seal AS s WHERE s.audit_id = a.id)
+ORDER BY a.id LIMIT ?
+"""  # noqa: S608 - names of ours
+_NEWEST = (
+    select(audit_seal.c.position, audit_seal.c.hash).order_by(audit_seal.c.position.desc()).limit(1)
+)
+_AT = "SELECT hash FROM audit_seal WHERE position = ?"
+
+
+class Sealed(NamedTuple):
+    """How many entries were sealed, and the highest number among them."""
+
+    count: int
+    highest: int
+
+
+def unsealed(tx: Transaction, floor: int) -> bool:
+    """Whether an entry above this number has no place yet; asked each second, so it only reads."""
+    return bool(tx.fetch(_UNSEALED, (floor, 1)))
+
+
+def seal(tx: Transaction, floor: int = 0) -> Sealed:
+    """Gives the next entries their places; none while another gateway does so."""
+    if not tx.alone("audit seal"):
+        return Sealed(0, 0)
+    rows = tx.fetch(_UNSEALED, (floor, ROWS_AT_ONCE))
+    if not rows:
+        return Sealed(0, 0)
+    head = head_in(tx) or Head(0, GENESIS)
+    made = []
+    for row in rows:
+        head = Head(head.position + 1, next_hash(head.hash, canonical(tuple(row))))
+        made.append((head.position, row[0], head.hash, tx.now_ms))
+    tx.add_rows("audit_seal", ("position", "audit_id", "hash", "at"), made)
+    return Sealed(len(rows), rows[-1][0])
+
+
+def head_in(tx: Transaction) -> Head | None:
+    """The newest link of the chain."""
+    row = tx.one(_NEWEST)
+    return None if row is None else Head(row.position, bytes(row.hash))
+
+
+def holds(tx: Transaction, head: Head) -> bool:
+    """Whether the chain still has this link."""
+    found = tx.fetch(_AT, (head.position,))
+    return bool(found) and bytes(found[0][0]) == head.hash
+
+
+class Sealer:
+    """The sealing of one gateway; the others may be at it at the same time."""
+
+    def __init__(
+        self, store: Store, clock: Clock, telemetry: Telemetry, head_file: Path | None
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._head_file = head_file
+        self._full_s: float | None = None  # when last looked at everything
+        self._head_s: float | None = None
+        self._seen: deque[tuple[float, int]] = deque()  # when, and what was the highest number
+        self._floor = 0
+
+    async def once(self) -> None:
+        """Seals all there is, and notes the head once a minute."""
+        now_s = asyncio.get_running_loop().time()
+        if self._full_s is None or now_s - self._full_s >= FULL_LOOK_S:
+            await self._seal_from(0, now_s)
+            self._full_s = now_s
+        else:
+            while self._seen and now_s - self._seen[0][0] >= SETTLED_S:
+                self._floor = max(self._floor, self._seen.popleft()[1])
+            await self._seal_from(self._floor, now_s)
+        if self._head_s is None or now_s - self._head_s >= HEAD_S:
+            self._head_s = now_s
+            await self._note_head()
+
+    async def _seal_from(self, floor: int, now_s: float) -> None:
+        highest = 0
+        for _ in range(ROUNDS_MAX):
+            if not await self._store.read(partial(unsealed, floor=floor)):
+                break
+            sealing = partial(seal, floor=floor)
+            done = await self._store.write(sealing, lane=Lane.JOBS, tree=Tree.UNTOUCHED)
+            if not done.count:
+                break  # another gateway is at it
+            highest = max(highest, done.highest)
+        if highest and (not self._seen or now_s - self._seen[-1][0] >= 1):
+            self._seen.append((now_s, highest))
+
+    async def _note_head(self) -> None:
+        """Into the log and a file, so that a chain that was cut or made anew does not agree."""
+        head = await self._store.read(head_in)
+        noted = None if self._head_file is None else _noted(self._head_file)
+        if noted is not None and not await self._store.read(partial(holds, head=noted)):
+            # Not written over: it is the only witness.
+            log.error("the audit's chain does not have the head noted before head=%s", noted)
+            self._telemetry.failed(
+                self._clock.wall_ms(),
+                "audit_head",
+                f"the chain does not have {noted}, which {HEAD_FILE} holds: see fleetgate verify",
+            )
+            return
+        if head is None or head == noted:
+            return
+        log.info("audit head=%s", head)
+        if self._head_file is not None:
+            content = f"{head}\n".encode()
+            await asyncio.to_thread(write_atomically, self._head_file, content)
+
+
+def _noted(path: Path) -> Head | None:
+    """The head in the file, if it holds one. A file that holds something else is a head of
+    nothing: no chain has it, so it is not written over, either."""
+    try:
+        return head_of(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return Head(0, b"")

@@ -1,0 +1,95 @@
+"""For every operation what it is asked with, in the company in the middle.
+
+`{company}` and the like stand for the ids of `RightsWorld.facts`.
+"""
+
+from typing import Any
+
+from tests.contract.rights_world import ACTIVE, LATER, NEW, SPARE
+
+_COMPANY = {"company_id": "{company}"}
+_DEVICE = {"serial": ACTIVE}
+_OF = {"company": "{company}"}
+_SESSION = {"session_id": "{session}"}
+_TARGET = {"target_id": "{target}"}
+
+CASES: dict[str, dict[str, Any]] = {
+    "audit.list": _OF,
+    "clock.accept": {},
+    "commands.list": _DEVICE,
+    "commands.send": {**_DEVICE, "verb": "ping"},
+    "companies.change": {**_COMPANY, "name": "New"},
+    "companies.close": {**_COMPANY, "devices": "unregister"},
+    "companies.create": {"parent_id": "{company}", "name": "New"},
+    "companies.credits": _COMPANY,
+    "companies.forecast": _COMPANY,
+    "companies.list": _OF,
+    "companies.move": {**_COMPANY, "parent_id": "{above}"},
+    "companies.price": {**_COMPANY, "per_credit": "1.00", "currency": "EUR", "from": "2027-02-01"},
+    "companies.prices": _COMPANY,
+    "companies.resume": _COMPANY,
+    "companies.show": _COMPANY,
+    "companies.statement": {**_COMPANY, "from": "2027-01-01", "to": "2027-01-15"},
+    "companies.suspend": {**_COMPANY, "reason": "unpaid"},
+    "credit-codes.create": {**_COMPANY, "credits": 1},
+    "credit-codes.delete": {"code_id": "{code}"},
+    "credit-codes.list": _OF,
+    "credit-codes.redeem": {**_COMPANY, "code": "{code_text}"},
+    "credit-requests.accept": {"request_id": "{request}"},
+    "credit-requests.create": {**_COMPANY, "credits": 1, "note": ""},
+    "credit-requests.list": {},
+    "credit-requests.refuse": {"request_id": "{request}"},
+    "credits.give": {"serial": LATER, "days": 1},
+    "credits.grant": {**_COMPANY, "credits": 1},
+    "credits.move": {"source": "{company}", "target": "{below}", "credits": 1},
+    "credits.reverse": {"transfer": "{transfer}"},
+    "devices.activate": {"serial": LATER, "credits": 1},
+    "devices.change": {**_DEVICE, "name": "New"},
+    "devices.export": {**_OF, "format": "json"},
+    "devices.extend": _DEVICE,
+    "devices.forget": _DEVICE,
+    "devices.heartbeats": _DEVICE,
+    "devices.import": {**_COMPANY, "csv": f"serial\n{NEW}\n", "activate": "later"},
+    "devices.join": _DEVICE,
+    "devices.list": _OF,
+    "devices.move": {**_DEVICE, "company_id": "{below}"},
+    "devices.move-many": {"serials": [ACTIVE, LATER], "company_id": "{below}"},
+    "devices.register": {"serial": NEW, **_COMPANY, "activate": "later"},
+    "devices.release": _DEVICE,
+    "devices.replace": {"broken": ACTIVE, "serial": NEW},
+    "devices.series": {**_DEVICE, "fields": ["uptime"]},
+    "devices.show": _DEVICE,
+    "devices.switch-off": _DEVICE,
+    "devices.switch-on": _DEVICE,
+    "devices.undo-replace": _DEVICE,
+    "devices.unregister": {"serial": SPARE},
+    "imports.list": _OF,
+    "imports.show": {"import_id": "{import}"},
+    "imports.undo": {"import_id": "{import}"},
+    "join-codes.create": _COMPANY,
+    "ledger.list": _OF,
+    "me.show": {},
+    "members.create": {**_COMPANY, "email": "new@example.org", "role": "basic"},
+    "members.list": _COMPANY,
+    "notices.list": _COMPANY,
+    "people.sign_in": {"email": "a@example.org", "password": "wrong-password"},
+    "people.sign_out": {},
+    "sessions.close": _SESSION,
+    "sessions.diagnosis": _SESSION,
+    "sessions.list": _OF,
+    "sessions.open": {**_DEVICE, "protocol": "http"},
+    "sessions.show": _SESSION,
+    "sessions.ticket": {**_SESSION, "way": "connect"},
+    "targets.change": {**_TARGET, "name": "new"},
+    "targets.create": {**_DEVICE, "name": "new", "target": "10.0.0.8:502", "protocol": "tcp"},
+    "targets.delete": _TARGET,
+    "targets.list": _DEVICE,
+}
+
+
+def filled(given: dict[str, Any], facts: dict[str, str]) -> dict[str, Any]:
+    """The input with the ids that the words stand for."""
+    return {
+        name: value.format(**facts) if isinstance(value, str) else value
+        for name, value in given.items()
+    }
