@@ -1,13 +1,15 @@
 """The checks of `fleetgate verify`: a ledger against itself, on one view of its database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import Connection, ForeignKeyConstraint, Table
 
+from gateway.command.audit_check import chain_findings, personal_findings
 from gateway.command.triggers import append_only_findings
+from gateway.domain.audit_chain import Head
 from gateway.domain.ledger import Kind
 from gateway.domain.service import PAIRS, Reason
 from gateway.domain.verification import (
@@ -87,10 +89,14 @@ class Check:
 
 
 class Verification:
-    """All checks in one read transaction, so that they see one state of a working system."""
+    """All checks in one read transaction, so that they see one state of a working system.
 
-    def __init__(self, connection: Connection) -> None:
+    `heads` are those of the audit that were noted elsewhere, by where that was.
+    """
+
+    def __init__(self, connection: Connection, heads: Mapping[str, Head] | None = None) -> None:
         self._connection = connection
+        self._heads = dict(heads or {})
         self._replay = Replay({})
 
     def run(self) -> list[Check]:
@@ -124,6 +130,7 @@ class Verification:
             self._check("days", "each monitored day is paid by its period or charge", self._days),
             self._check("charges", "each charge of days pays the days it took", self._charged),
             self._check("links", "no row names what does not exist", self._links),
+            self._check("audit", "each entry of the audit is as its chain says", self._audit),
         ]
         return checks
 
@@ -134,6 +141,10 @@ class Verification:
             if finding is not None and len(check.findings) < FINDINGS_MAX:
                 check.findings.append(finding)
         return check
+
+    def _audit(self) -> Iterator[str | None]:
+        yield from chain_findings(self._connection, self._heads)
+        yield from personal_findings(self._connection)
 
     def _schema(self) -> Iterator[str | None]:
         present: set[str | None] = {row[0] for row in self._rows(_SCHEMA)}

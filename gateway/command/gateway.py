@@ -42,6 +42,7 @@ from gateway.jobs.housekeeping import begin, note_field_table
 from gateway.jobs.mail_sender import MailSender
 from gateway.jobs.retention import KeptDays
 from gateway.jobs.schedule import Schedule
+from gateway.jobs.sealing import HEAD_FILE
 from gateway.join.ca import KeyFileError, KeyFiles, ca_digest, read_master_key
 from gateway.join.ticket_keys import read_ticket_keys
 from gateway.mqtt_server.acl import PROBE_LOGIN
@@ -216,7 +217,14 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
         site.tickets,
         lambda: node_.session,
     )
-    schedule = Schedule(store, clock, telemetry, _kept_days(configuration), guard)
+    schedule = Schedule(
+        store,
+        clock,
+        telemetry,
+        _kept_days(configuration),
+        guard,
+        configuration.data.directory / HEAD_FILE,
+    )
     smtp = smtp_of(configuration)
     mails = None if smtp is None else MailSender(store, clock, telemetry, site, smtp)
     loop = asyncio.get_running_loop()

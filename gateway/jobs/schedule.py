@@ -5,10 +5,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.clock_guard import ClockGuard
 from gateway.jobs import history, housekeeping, months, periods, retention, sessions, warnings
+from gateway.jobs.sealing import Sealer
 from gateway.operations import clock_state, telling
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
@@ -43,6 +45,7 @@ class Schedule:
         telemetry: Telemetry,
         kept_days: retention.KeptDays = KEPT_DAYS,
         guard: ClockGuard | None = None,
+        head_file: Path | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -50,6 +53,7 @@ class Schedule:
         self._kept_days = kept_days
         self._offset_ms = clock.offset_ms()
         self._guard = guard or ClockGuard(clock)
+        self._sealer = Sealer(store, clock, telemetry, head_file)
         self._alive_s: float | None = None  # when last said, or tried
         self._unsaid_ms = 0  # lived through while the clock was in doubt
         self._hint = asyncio.Event()
@@ -73,12 +77,13 @@ class Schedule:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._run_in_turn(), name="jobs in turn")
             # Beside them: a session ends within seconds, however much the others have to do.
-            tasks.create_task(self._watch_sessions(), name="sessions")
+            tasks.create_task(self._each_second("sessions", self._sessions), name="sessions")
+            tasks.create_task(self._each_second("audit", self._sealer.once), name="audit")
             # Beside them too: there may be a month to catch up with.
             tasks.create_task(self._keep_history(), name="history")
 
-    async def _watch_sessions(self) -> None:
-        job = _Job("sessions", TICK_S, self._sessions)
+    async def _each_second(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        job = _Job(name, TICK_S, run)
         while True:
             await self._run_one(job)
             await asyncio.sleep(job.every_s)

@@ -22,6 +22,7 @@ def live_through(world: World) -> None:
     world.heartbeat(S)
     world.live(30 * DAY_MS)
     world.heartbeat(S)
+    world.seal()
 
 
 def rows(address: Address, statement: str) -> list[tuple[Any, ...]]:

@@ -67,6 +67,10 @@ PLANTED = [
     ("UPDATE monitored_day SET company_id = 77", {"days"}),
     ("UPDATE monitored_day SET device_id = 77", {"days"}),
     ("UPDATE device SET company_id = 77", {"links"}),
+    (
+        "DROP TRIGGER audit_no_update{on_audit}; UPDATE audit SET actor = 'x' WHERE id = 2",
+        {"triggers", "audit"},
+    ),
 ]
 PLANTED_IN = {
     "sqlite": [

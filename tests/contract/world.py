@@ -16,7 +16,7 @@ from gateway.domain.refusals import Refused
 from gateway.domain.rights import GATEWAY, Principal, Role
 from gateway.ingest.batch import Incoming, Outcome, Terms, take_batch
 from gateway.ingest.intake import read_payload
-from gateway.jobs import housekeeping, months, periods
+from gateway.jobs import housekeeping, months, periods, sealing
 from gateway.operations import all as all_operations
 from gateway.operations.dry_run import TriedOut, try_out
 from gateway.operations.joining import join
@@ -285,6 +285,14 @@ class World:
         self.write(months.close)
         while self.write(months.roll_up):
             pass
+        self.seal()
+
+    def seal(self) -> int:
+        """Everything that is in the audit gets its place in the chain; how much that was."""
+        count = 0
+        while sealed := self.write(sealing.seal).count:
+            count += sealed
+        return count
 
     def _recheck(self, company_id: int, queued_at: int) -> None:
         ids = self.read(lambda tx: periods.unpaid_below(tx, company_id))
@@ -371,6 +379,7 @@ class World:
 
     def check(self) -> None:
         """`fleetgate verify` agrees."""
+        self.seal()
         wrong = [f"{c.name}: {text}" for c in verify(self.address) for text in c.findings]
         assert not wrong, "\n".join(wrong)
 

@@ -1,0 +1,60 @@
+"""Says in a sentence what an entry of the audit is about, for people who read it."""
+
+from collections.abc import Mapping
+
+# What was done, after the name of who did it; `{}` stands for what it was done to.
+_DONE: Mapping[str, str] = {
+    "clock.accepted": "took the server's clock for right",
+    "companies.change": "changed the company {}",
+    "companies.create": "made the company {}",
+    "companies.move": "moved the company {}",
+    "companies.price": "changed the price of a company",
+    "companies.resume": "let the company {} work again",
+    "companies.suspend": "suspended the company {}",
+    "company.closed": "closed the company {}",
+    "credit-codes.create": "made a credit code",
+    "credit-codes.delete": "took back the credit code {}",
+    "credit-codes.redeem": "redeemed a credit code",
+    "credit-requests.accept": "accepted the request {} for credits",
+    "credit-requests.create": "asked for credits",
+    "credit-requests.refuse": "refused the request {} for credits",
+    "credits.give": "gave {} days",
+    "credits.grant": "granted credits",
+    "credits.move": "moved credits",
+    "credits.reverse": "reversed a transfer of credits",
+    "commands.send": "sent {} a command",
+    "device.forgotten": "forgot the device {}",
+    "device.moved": "moved the device {}",
+    "device.replaced": "replaced the device {}",
+    "device.replacement_undone": "undid the replacement of {}",
+    "devices.activate": "activated {}",
+    "devices.change": "changed the device {}",
+    "devices.extend": "extended {}",
+    "devices.import_undone": "undid the import {}",
+    "devices.imported": "imported devices, import {}",
+    "devices.join": "made a join string for {}",
+    "devices.register": "registered {}",
+    "devices.release": "released {}",
+    "devices.switch-off": "switched {} off",
+    "devices.switch-on": "switched {} on",
+    "devices.unregister": "unregistered {}",
+    "installation.restored": "restored the installation from a backup",
+    "join-codes.create": "made a join code",
+    "members.create": "made somebody a member",
+    "people.sign_in": "signed in",
+    "people.sign_out": "signed out",
+    "session.counted": "counted what the session {} carried at last",
+    "session.ended": "ended the session {}",
+    "session.opened": "opened the session {}",
+    "session.ticket": "made a ticket for the session {}",
+    "target.changed": "changed the target {}",
+    "target.created": "saved the target {}",
+    "target.deleted": "deleted the target {}",
+    "users.erase": "erased the person {}",
+}
+
+
+def sentence(verb: str, actor: str, subject: str) -> str:
+    """`Ann (user:7) activated 1100000001.`; of a verb without words of its own, the verb."""
+    done = _DONE.get(verb, f"{verb} {{}}").format(subject).strip()
+    return f"{actor} {done}."
