@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_ELSEWHERE = 200  # into a file or a pipe nothing is folded
-COLUMNS_MAX = 9
+COLUMNS_MAX = 12
 # What of a long object is worth a column, by noun.
 COLUMNS = {
     "devices": "serial name company_id presence.state service.state service.reason "
@@ -44,12 +44,14 @@ def print_answer(noun: str, content: Any) -> None:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
-        things = _flat(content)
+        beside = _alike(content)
+        things = {name: value for name, value in _flat(content).items() if not _in(beside, name)}
         beneath = {name: value for name, value in things.items() if _are_things(value)}
         for name, value in things.items():
             if name not in beneath:
                 table.add_row(_cell(name), _cell(value))
         console.print(table)
+        _print_beside(console, beside)
         for name, value in beneath.items():
             last = name.rpartition(".")[2]
             if last != name and last in beneath:
@@ -57,6 +59,41 @@ def print_answer(noun: str, content: Any) -> None:
             console.print()
             console.print(_cell(name), style="dim")
             _print_items(console, last, value)
+
+
+def _alike(content: Any) -> dict[str, dict[str, Any]]:
+    """Objects with the same figures: a sum and its parts. Empty unless there are several."""
+    found: dict[str, dict[str, Any]] = {}
+    if not isinstance(content, dict):
+        return found
+    for name, value in content.items():
+        if not isinstance(value, dict) or not value:
+            continue
+        figures = all(type(figure) is int for figure in value.values())
+        if figures and (not found or [*value] == [*next(iter(found.values()))]):
+            found[name] = value
+    return found if len(found) > 1 else {}
+
+
+def _in(beside: dict[str, dict[str, Any]], dotted: str) -> bool:
+    return dotted.partition(".")[0] in beside
+
+
+def _print_beside(console: Console, beside: dict[str, dict[str, Any]]) -> None:
+    """A row for each figure, a column for each object."""
+    if not beside:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column()
+    for name in beside:
+        table.add_column(name, justify="right")
+    for figure in next(iter(beside.values())):
+        row = [figures[figure] for figures in beside.values()]
+        if any(row):
+            table.add_row(_cell(figure), *map(_cell, row))
+    console.print()
+    console.print(table)
+    console.print("What is not listed is 0.", style="dim")
 
 
 def _are_things(value: Any) -> bool:
@@ -71,7 +108,8 @@ def _print_items(console: Console, noun: str, items: list[dict[str, Any]]) -> No
     rows = [_flat(item) for item in items]
     wanted = COLUMNS.get(noun, "").split()
     columns = [name for name in wanted if any(name in row for row in rows)]
-    if not columns:
+    if 2 * len(columns) < len(wanted) or not columns:
+        # Other things of the same name, such as the devices of a statement.
         plain = [name for name, value in rows[0].items() if not isinstance(value, list | dict)]
         columns = plain[:COLUMNS_MAX]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

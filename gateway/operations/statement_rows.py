@@ -171,7 +171,7 @@ class Rows:
         numbers = months.numbers()
         self.begin: Bound = bound_after(tx, month_before(numbers[0]), marks)
         self.end: Bound = bound_after(tx, numbers[-1], marks)
-        self.marked = numbers[-1] in marks
+        self.closed = numbers[-1] <= max(marks, default=0)
 
     def _fields(self) -> dict[str, object]:
         stamp = "0"

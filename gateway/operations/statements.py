@@ -27,7 +27,6 @@ from gateway.domain.statements import (
 from gateway.operations.companies import company_row
 from gateway.operations.csv_text import Cell
 from gateway.operations.documents import CSV_TYPE, Document, TableFormat, table_document
-from gateway.operations.month_marks import SETTLED_MS
 from gateway.operations.prices import may_see_prices, prices_between
 from gateway.operations.registry import Call, company_number, operation
 from gateway.operations.statement_lines import Lines, OfOneDevice, summed
@@ -234,7 +233,6 @@ class _Making:
         lines.add_up(each_device=not self._children)
         lines.add_moved(self._seller)
         line = summed(lines.lines.values()) if self._children else lines.lines[root]
-        settled = self._call.tx.now_ms >= months.end_ms + SETTLED_MS
         names = self._names()
         children = [
             self._line(id_, names, one)
@@ -247,7 +245,7 @@ class _Making:
             self._row.reference,
             month_text(months.first),
             month_text(months.last),
-            settled or lines.rows.marked,
+            lines.rows.closed,
             "child" if self._children else "device",
             *_sides(line),
             self._amounts(root, lines.billed.get(root, {})),

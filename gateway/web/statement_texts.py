@@ -8,8 +8,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "until": ("to", "a"),
     "made_at": ("made", "emitido"),
     "incomplete": (
-        "The last month is not over: these figures will still change.",
-        "El último mes no ha terminado: estas cifras aún cambiarán.",
+        "The last month is not closed yet: these figures may still change.",
+        "El último mes aún no está cerrado: estas cifras pueden cambiar.",
     ),
     "reference": ("Reference", "Referencia"),
     "show": ("Show", "Mostrar"),

@@ -141,11 +141,11 @@ class MachineBase(RuleBasedStateMachine):
 
     # ---- what must be so
 
-    def look(self) -> None:
+    def look(self, *, at_once: bool = False) -> None:
         """Everything equal to the model, and fair."""
         self._sums()
         rows, accounts, tenures = self.world.read(self._what_is_there)
-        self.plain.take(rows, accounts)
+        self.plain.take(rows, accounts, at_once=at_once)
         self.latest_ms = max(self.latest_ms, self.world.now_ms)
         for row in tenures:
             if row.serial in self.fair:

@@ -6,7 +6,8 @@ balances. What it knows of companies is what the machine was told when it asked 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from copy import deepcopy
+from itertools import pairwise, permutations
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -94,8 +95,13 @@ class PlainLedger:
         self.seen: dict[str, AnyRow] = {}
         self.lots: dict[int, Lot] = {}
 
-    def take(self, rows: Sequence[AnyRow], accounts: Sequence[AnyRow]) -> None:
-        """The rows booked since the last look; then everything must be equal."""
+    def take(
+        self, rows: Sequence[AnyRow], accounts: Sequence[AnyRow], *, at_once: bool = False
+    ) -> None:
+        """The rows booked since the last look; then everything must be equal.
+
+        `at_once`: their operations took place at the same time.
+        """
         for row in accounts:
             company = None if row.company_id is None else str(row.company_id)
             lot = Lot(row.id, row.kind, company, row.expires_day, row.free, row.redeemed)
@@ -104,8 +110,11 @@ class PlainLedger:
         operations: dict[str, list[AnyRow]] = defaultdict(list)
         for row in rows:
             operations[row.operation_id].append(row)
-        for together in operations.values():
-            self._operation(together)
+        if at_once:
+            self._in_some_order([*operations.values()])
+        else:
+            for together in operations.values():
+                self._operation(together)
         for row in accounts:
             if row.balance is not None:
                 assert row.balance >= 0
@@ -144,13 +153,29 @@ class PlainLedger:
 
     # ---- rows
 
+    def _in_some_order(self, operations: Sequence[list[AnyRow]]) -> None:
+        """As if one came after the other. Numbers are given before commits, so that they do not
+        tell which one was first: one that began later may not have seen what was booked before."""
+        kept = self.days, self.issued, self.prepaid, self.taken, self.reversed
+        wrong: AssertionError | None = None
+        for order in permutations(operations):
+            (self.days, self.issued, self.prepaid, self.taken, self.reversed) = deepcopy(kept)
+            try:
+                for together in order:
+                    self._operation(together)
+            except AssertionError as error:
+                wrong = wrong or error
+            else:
+                return
+        assert wrong is not None
+        raise wrong
+
     def _operation(self, rows: list[AnyRow]) -> None:
         """One operation: first who pays and from what, then row by row."""
         waiting = list(rows)
         passed: set[str | None] = set()
         while waiting:
             row = waiting[0]
-            self.seq = row.seq
             if row.kind in PAID_BY_SOMEBODY:
                 part = [one for one in waiting if _charge_key(one) == _charge_key(row)]
                 self._charge(part)
@@ -269,16 +294,18 @@ class PlainLedger:
 
     def _goes_back(self, lot: Lot, target: Lot) -> bool:
         """To the lot that paid; of a company that was closed, to the same lot above it."""
+        if lot.id == target.id:
+            return True  # if its company is closing now, the days go on from there
         if lot.company is None or target.company is None or not self.companies[lot.company].closed:
-            return lot.id == target.id
+            return False
         above = next(one for one in self.up(lot.company) if not self.companies[one].closed)
         return (above, lot.life, lot.redeemed) == (target.company, target.life, target.redeemed)
 
     def _carry(self, row: AnyRow, source: Lot, target: Lot) -> None:
         """Days go over to another device and keep the lot that paid them."""
-        for lot, days in self._taken_of(source, row.days, of=row.lot_account):
-            assert lot.id == row.lot_account
-            self.prepaid[target.id].append((lot, days))
+        of = self.lots[row.lot_account]
+        for _, days in self._taken_of(source, row.days, of=of):
+            self.prepaid[target.id].append((of, days))
 
     def _expire(self, row: AnyRow, source: Lot, target: Lot) -> None:
         assert not source.spendable(day_of(row.at)), "a lot expired before its date was over"
@@ -304,7 +331,7 @@ class PlainLedger:
             kept: list[tuple[Lot, int]] = []
             missing = row.days
             for lot, days in reversed(self.prepaid[source.id]):
-                part = min(missing, days) if lot.id == target.id else 0
+                part = min(missing, days) if self._goes_back(lot, target) else 0
                 missing -= part
                 if days > part:
                     kept.append((lot, days - part))
@@ -314,12 +341,12 @@ class PlainLedger:
     def _draw_key(self, row: AnyRow) -> tuple[object, ...]:
         return row.kind, row.device_id, self.lots[row.from_account].company
 
-    def _taken_of(self, source: Lot, days: int, of: int | None = None) -> Iterable[tuple[Lot, int]]:
+    def _taken_of(self, source: Lot, days: int, of: Lot | None = None) -> Iterable[tuple[Lot, int]]:
         """The first days of a device's, or the first of one lot."""
         kept: list[tuple[Lot, int]] = []
         taken: list[tuple[Lot, int]] = []
         for lot, held in self.prepaid[source.id]:
-            part = min(held, days) if of is None or lot.id == of else 0
+            part = min(held, days) if of is None or self._goes_back(lot, of) else 0
             days -= part
             if part:
                 taken.append((lot, part))

@@ -57,6 +57,26 @@ def test_a_dry_run_shows_its_transfers_once(capsys: pytest.CaptureFixture[str]) 
     assert ["line", "serial", "company_id", "outcome"] in lines
 
 
+def test_a_statement_shows_its_sums_side_by_side_and_all_of_its_devices(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    device = {"serial": "1100000001", "name": "Pump", "company_id": "3", "days_paid": 30}
+    sums = {"opening": 0, "granted": 90, "closing": 60}
+    content = {
+        "company_id": "3",
+        "total": sums,
+        "paid": sums | {"granted": 60},
+        "free": {"opening": 0, "granted": 30, "closing": 0},
+        "devices": [device | {"days_heard": 28, "credits": 1}],
+    }
+    lines = shown(capsys, "companies", content)
+    at = lines.index(["total", "paid", "free"])
+    assert lines[at + 1 : at + 3] == [["granted", "90", "60", "30"], ["closing", "60", "60", "0"]]
+    assert ["company_id", "3"] in lines
+    assert "total.granted" not in {line[0] for line in lines if line}
+    assert "serial name company_id days_paid days_heard credits".split() in lines
+
+
 def test_what_came_from_others_cannot_steer_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
