@@ -122,9 +122,17 @@ class ApiServer:
 
 @asynccontextmanager
 async def api_server(
-    folder: Path, database: Address, *, relay: RelaySection | None = None, **http: Any
+    folder: Path,
+    database: Address,
+    *,
+    relay: RelaySection | None = None,
+    mail: bool = False,
+    **http: Any,
 ) -> AsyncIterator[ApiServer]:
-    """Operator and token; then the server. `http` changes the `[http]` section."""
+    """Operator and token; then the server. `http` changes the `[http]` section.
+
+    `mail`: mails are queued, and sent by whoever has a server for them.
+    """
     clock = MovableClock()
     store = store_of(database, clock.wall_ms)
     try:
@@ -136,7 +144,7 @@ async def api_server(
             data=DataSection(directory=folder), http=section, relay=relay or RelaySection()
         )
         telemetry = Telemetry(clock.wall_ms())
-        site = site_for_tests()
+        site = replace(site_for_tests(), mail=mail)
         slept_s: list[float] = []
 
         async def sleep(seconds: float) -> None:

@@ -7,7 +7,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api import metrics, openapi, signing_in
+from gateway.api import accepting, accounts, events, metrics, openapi, signing_in
+from gateway.api.attempt_writing import write_failures
 from gateway.api.callers import LOCAL, client_address
 from gateway.api.catalogue import PREFIX, all_operations
 from gateway.api.envelope import envelope
@@ -24,13 +25,14 @@ from gateway.clock import Clock
 from gateway.command.sections import GatewayConfiguration, is_loopback
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Principal, Right, authorize
-from gateway.operations.people import CreateMember, HashedMember
+from gateway.operations.failed_attempts import Failures
+from gateway.operations.memberships import CreateMember, HashedMember
 from gateway.operations.registry import Operation, Site
 from gateway.people.passwords import why_not_a_password
 from gateway.people.throttle import Throttle
 from gateway.storage.store import Store
 from gateway.telemetry import Telemetry
-from gateway.web import enter, pages, statement_page
+from gateway.web import enter, invitation_page, pages, password_page, statement_page
 
 
 def make_app(
@@ -60,10 +62,13 @@ def make_app(
         hand_overs=Limits(_loop_time, allowance=HAND_OVERS),
         throttle=Throttle(clock.boot_ms),
         guesses=Throttle(clock.boot_ms),
+        resets=Throttle(clock.boot_ms),
+        failures=Failures(),
         health=health,
         facts=StatusFacts(store, site, telemetry, clock, health, configuration.mqtt.gateway),
         sleep=sleep,
     )
+    app.cleanup_ctx.append(write_failures)
     for op in all_operations():
         app.router.add_route(op.method, PREFIX + op.path, _handler(op))
     document = msgspec.json.encode(openapi.document(site.version))
@@ -76,9 +81,12 @@ def make_app(
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/status", _status)
+    events.listen(app)
     pages.add_routes(app)
     enter.add_routes(app)
     statement_page.add_routes(app)
+    invitation_page.add_routes(app)
+    password_page.add_routes(app)
     return app
 
 
@@ -96,11 +104,18 @@ async def _hashed_member(services: Services, _principal: Principal, asked: Asked
     return HashedMember(**msgspec.structs.asdict(given), password_hash=hashed)
 
 
-PREPARED: dict[str, Prepare] = {"members.create": _hashed_member}
+PREPARED: dict[str, Prepare] = {
+    "me.change-password": accounts.prove_change,
+    "members.create": _hashed_member,
+    "password-resets.use": accounts.hash_reset,
+}
 # What sets or drops cookies, or tells how far it is; it goes through the registry like everything
 # else.
 OWN_HANDLERS: dict[str, Handler] = {
     "devices.import": import_devices,
+    "events.follow": events.follow,
+    "invitations.accept": accepting.accept,
+    "password-resets.create": accounts.ask,
     "people.sign_in": signing_in.sign_in,
     "people.sign_out": signing_in.sign_out,
 }

@@ -101,7 +101,7 @@ def check_csrf(
         return
     check_same_origin(request, http)
     shown = token if token is not None else request.headers.get(CSRF_HEADER, "")
-    if not hmac.compare_digest(shown.encode(), identity.csrf.encode()):
+    if not hmac.compare_digest(shown.encode(errors="surrogateescape"), identity.csrf.encode()):
         raise Refused(Code.FORBIDDEN, f"A sign-in by cookie sends its CSRF token as {CSRF_HEADER}.")
 
 

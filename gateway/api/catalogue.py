@@ -6,8 +6,17 @@ from gateway.operations import all as every_module
 from gateway.operations.registry import Operation, operations
 
 PREFIX = "/api/v1"
-# Signing in by cookie is for browsers.
-NOT_COMMANDS = frozenset({"people.sign_in", "people.sign_out"})
+# Signing in by cookie is for browsers, and so is what the bearer of a link does with it.
+NOT_COMMANDS = frozenset(
+    {
+        "events.follow",  # a command of its own, which goes on
+        "invitations.accept",
+        "invitations.look",
+        "password-resets.use",
+        "people.sign_in",
+        "people.sign_out",
+    }
+)
 
 
 @cache

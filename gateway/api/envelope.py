@@ -131,25 +131,39 @@ def _problem_of(request: web.Request, services: Services, error: Exception) -> p
     )
 
 
+def dress(request: web.Request, response: web.StreamResponse, http: HttpSection) -> None:
+    """The headers of every answer; whoever sends one piece by piece asks for them before."""
+    response.headers["X-Request-Id"] = request_id(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    # Answers are somebody's own; what may be kept says so itself.
+    response.headers.setdefault("Cache-Control", "no-store")
+    if is_secure(request, http):
+        response.headers["Strict-Transport-Security"] = HSTS
+
+
 def _finish(
     request: web.Request,
     response: web.StreamResponse,
     http: HttpSection,
     headers: dict[str, str],
 ) -> None:
-    response.headers["X-Request-Id"] = request_id(request)
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers.update(headers)
-    # Answers are somebody's own; what may be kept says so itself.
-    response.headers.setdefault("Cache-Control", "no-store")
-    if is_secure(request, http):
-        response.headers["Strict-Transport-Security"] = HSTS
+    if not response.prepared:
+        dress(request, response, http)
+        response.headers.update(headers)
     log.debug(
         "request method=%s path=%s status=%s id=%s from=%s",
         request.method,
-        request.path.encode("unicode_escape").decode("ascii")[:200],
+        _logged_path(request),
         response.status,
         request_id(request),
         client_address(request, http),
     )
+
+
+def _logged_path(request: web.Request) -> str:
+    """The path as logs may hold it: without the token of a link."""
+    path, token = request.path, request.match_info.get("token")
+    if token:
+        path = path.replace(token, "…")
+    return path.encode("unicode_escape").decode("ascii")[:200]

@@ -8,6 +8,7 @@ from aiohttp import web
 from gateway.api.callers import client_address
 from gateway.api.services import Services
 from gateway.domain.refusals import Code, Refused
+from gateway.operations.failed_attempts import SECRET_WRONG, Failure
 from gateway.operations.registry import Operation
 from gateway.people.throttle import TooManyWait
 
@@ -31,6 +32,9 @@ async def slowed_down(
                 yield
             except Refused as refused:
                 attempt.counts = refused.code is op.guessed
+                if attempt.counts:
+                    wrong = Failure(SECRET_WRONG, principal, address, operation=op.name)
+                    services.failures.note(wrong)
                 raise
     except TooManyWait as error:
         raise Refused(

@@ -73,13 +73,20 @@ class Answers:
         )
         if claimed is not None:
             return None
+        kept = self.kept(tx, principal, key, request_hash)
+        if kept is None:
+            raise Raced("a key whose time is over")  # deleted between the two statements
+        return kept
+
+    def kept(self, tx: Transaction, principal: str, key: str, request_hash: bytes) -> Kept | None:
+        """The answer given before, if there is one; only looks. Raises `Refused` as `claim`."""
         row = tx.one(
             select(idempotency).where(
                 idempotency.c.principal == principal, idempotency.c.key == key
             )
         )
         if row is None:
-            raise Raced("a key whose time is over")  # deleted between the two statements
+            return None
         if not hmac.compare_digest(row.request_hash, request_hash):
             raise Refused(
                 Code.IDEMPOTENCY_CONFLICT,

@@ -26,7 +26,7 @@ _KINDS = re.compile(r"`([\w | ]+)`")
 # They steer terminals and printers. Line ends and tabs stay: notes have several lines.
 _STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # A file tells by itself which of its lines holds one; nobody is shown a secret.
-_NOT_SHOWN = frozenset({"csv", "password"})
+_NOT_SHOWN = frozenset({"csv", "new_password", "old_password", "password"})
 _WORDS = {
     "int": "a whole number",
     "float": "a number",

@@ -15,6 +15,8 @@ from gateway.operations.dry_run import DryRun
 from gateway.operations.registry import Operation
 
 REFERENCE = "#/components/schemas/{name}"
+# With these rights nothing is looked up that could be missing, or closed.
+NOT_OF_A_COMPANY = frozenset({Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT})
 ALWAYS = (Code.VALIDATION, Code.TOO_MANY_ATTEMPTS, Code.INTERNAL, Code.UNAVAILABLE)
 
 
@@ -68,11 +70,13 @@ def errors_of(op: Operation) -> tuple[Code, ...]:
     codes = [*op.errors, *ALWAYS]
     if op.right is not Right.PUBLIC:
         codes += [Code.SIGNED_OUT, Code.FORBIDDEN]
-    if op.path_fields:
+    if op.path_fields or op.right not in NOT_OF_A_COMPANY:
         codes.append(Code.NOT_FOUND)
+    if op.right not in NOT_OF_A_COMPANY:
+        codes.append(Code.SECOND_FACTOR_NEEDED)
     if op.writes:
         codes.append(Code.BODY_TOO_LARGE)
-        if op.right not in (Right.PUBLIC, Right.SIGNED_IN):
+        if op.right not in NOT_OF_A_COMPANY:
             codes.append(Code.COMPANY_CLOSED)
     if op.moves_credits:
         codes.append(Code.CLOCK_IN_DOUBT)
@@ -114,6 +118,7 @@ def _operation(op: Operation) -> dict[str, Any]:
         "parameters": _parameters(op, schema),
         "responses": answers,
         "x-right": op.right.value,
+        "x-irrevocable": op.irrevocable,
         "security": [] if op.right is Right.PUBLIC else [{"token": []}, {"signIn": []}],
     }
     if op.writes and set(fields_of(op.input)) - set(op.path_fields):

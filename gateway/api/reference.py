@@ -74,7 +74,8 @@ def _section(op: Operation) -> str:
         f"\n### {op.method} {PREFIX}{op.path}\n",
         f"{op.summary}.",
         f"Right: {_right(op.right)}. Answer: {op.status} `{_name(op.result)}`. {_command(op)}"
-        f"{' Dry run: `?dry_run=true`.' if op.moves_credits else ''}",
+        f"{' Dry run: `?dry_run=true`.' if op.moves_credits else ''}"
+        f"{' It cannot be undone.' if op.irrevocable else ''}",
     ]
     schema = input_schema(op)
     fields = schema.get("properties", {})

@@ -9,8 +9,10 @@ from gateway.api.health import Health
 from gateway.api.idempotency import Answers
 from gateway.api.limits import Limits
 from gateway.api.status import StatusFacts
+from gateway.api.streams import Streams
 from gateway.clock import Clock
 from gateway.command.sections import GatewayConfiguration, HttpSection
+from gateway.operations.failed_attempts import Failures
 from gateway.operations.registry import Site
 from gateway.people.passwords import PasswordDesk
 from gateway.people.throttle import Throttle
@@ -34,10 +36,13 @@ class Services:
     hand_overs: Limits
     throttle: Throttle  # of signing in
     guesses: Throttle  # of secrets that operations take
+    resets: Throttle  # of asking for a new password
+    failures: Failures  # of both, until they are in the audit
     health: Health
     facts: StatusFacts
     sleep: Sleep
     desk: PasswordDesk = field(default_factory=PasswordDesk)
+    streams: Streams = field(default_factory=Streams)
 
     @property
     def http(self) -> HttpSection:

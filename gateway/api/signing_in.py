@@ -21,6 +21,7 @@ from gateway.api.inputs import BODY_BYTES_MAX, read_input
 from gateway.api.services import Services, services_of
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import ANONYMOUS
+from gateway.operations.failed_attempts import SIGN_IN_FAILED, Failure
 from gateway.operations.people import (
     WRONG,
     ProvenSignIn,
@@ -33,6 +34,7 @@ from gateway.operations.people import (
 from gateway.operations.registry import execute
 from gateway.people.accounts import account_of, email_key
 from gateway.people.authentication import Means, identity_of
+from gateway.people.sign_ins import cleaned_agent
 from gateway.people.throttle import TooManyWait
 from gateway.people.tokens import new_sign_in_token
 from gateway.storage.transaction import Transaction
@@ -56,7 +58,13 @@ async def enter(request: web.Request, given: SignIn) -> Entered:
         with services.throttle.attempt(email_key(given.email), address) as attempt:
             if attempt.delay_s:
                 await services.sleep(attempt.delay_s)
-            entered = await _checked(request, services, given)
+            try:
+                entered = await _checked(request, services, given)
+            except Refused as refused:
+                if refused.code is Code.CREDENTIALS_WRONG:
+                    key = email_key(given.email)
+                    services.failures.note(Failure(SIGN_IN_FAILED, ANONYMOUS.name, address, key))
+                raise
             attempt.succeeded = True
     except TooManyWait as error:
         raise Refused(
@@ -69,7 +77,9 @@ async def enter(request: web.Request, given: SignIn) -> Entered:
 async def _checked(request: web.Request, services: Services, given: SignIn) -> Entered:
     account = await services.store.read(lambda tx: account_of(tx, given.email))
     fits = await services.desk.check(
-        given.password, None if account is None else account.password_hash
+        given.password,
+        None if account is None else account.password_hash,
+        whose=client_address(request, services.http),
     )
     if not fits or account is None:
         log.info("sign-in refused address=%s", client_address(request, services.http))
@@ -82,6 +92,8 @@ async def _checked(request: web.Request, services: Services, given: SignIn) -> E
         password_hash=account.password_hash,
         token=token,
         old_token=request.cookies.get(cookie_name(request, services.http), ""),
+        address=client_address(request, services.http),
+        user_agent=cleaned_agent(request.headers.get("User-Agent", "")),
     )
     op = operation_called("people.sign_in")
     signed_in: SignedIn = await services.store.write(

@@ -25,7 +25,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 PAGES_MAX = 10_000
 SOCKET_NAME = "admin.sock"
-SECRET_FIELDS = frozenset({"password"})
+SECRET_FIELDS = frozenset({"new_password", "old_password", "password"})
+_ASKED = {"password": "Password (empty for somebody who has an account): "}
 FILE_FIELDS = frozenset({"csv"})  # given as the file that holds the text
 FILE_CHARS_MAX = 5_000_000
 
@@ -52,6 +53,8 @@ NEXT = {
     Code.CREDITS_INSUFFICIENT: "Move some to the company that pays: `fleetgate admin credits move "
     "…`; or ask the one above: `… credit-requests create …`; an operator makes new ones: "
     "`… credits grant …`.",
+    Code.INVITATION_OVER: "See what became of it: `fleetgate admin invitations list`; then invite "
+    "once more: `… invitations create …`.",
     Code.IDEMPOTENCY_CONFLICT: "Take another --idempotency-key for another request.",
     Code.SERVICE_UNPAID: "Activate or extend it: `fleetgate admin devices activate SERIAL …`.",
     Code.NOT_JOINED: "Get its join string: `fleetgate admin devices join SERIAL`.",
@@ -86,6 +89,7 @@ KEY_OPTION = Annotated[
 DRY_RUN_OPTION = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
 ]
+YES_OPTION = Annotated[bool, typer.Option("--yes", help="Do what cannot be undone, unasked.")]
 ALL_OPTION = Annotated[bool, typer.Option("--all", help="Every page, not only the first.")]
 
 
@@ -118,6 +122,8 @@ def _command(op: Operation) -> Callable[..., None]:
         as_json, every = given.pop("as_json"), given.pop("every", False)
         key = given.pop("idempotency_key", "")
         tried = {DRY_RUN: "true"} if given.pop(DRY_RUN, False) else None
+        if not given.pop("yes", True) and not tried:
+            _make_sure(op)
         values = _values(op, given)
         path = PREFIX + op.path.format(
             **{name: _segment(values.pop(name)) for name in op.path_fields}
@@ -164,7 +170,8 @@ def _signature(op: Operation) -> inspect.Signature:
             option = typer.Option("--file", metavar="FILE", help="UTF-8; `-`: standard input.")
             made.append(_parameter(name, Annotated[str, option]))
             continue
-        default = inspect.Parameter.empty if name in required else None
+        needed = name in required and name not in SECRET_FIELDS  # those are asked for
+        default = inspect.Parameter.empty if needed else None
         made.append(_parameter(name, _option(name, hint.type, hint.is_list, help_), default))
     fixed: list[tuple[str, Any, Any]] = [
         ("data", DATA_OPTION, Path("data")),
@@ -177,9 +184,20 @@ def _signature(op: Operation) -> inspect.Signature:
         fixed.append(("idempotency_key", KEY_OPTION, ""))
     if op.moves_credits:
         fixed.append((DRY_RUN, DRY_RUN_OPTION, False))
+    if op.irrevocable:
+        fixed.append(("yes", YES_OPTION, False))
     if "cursor" in schema.get("properties", {}):
         fixed.append(("every", ALL_OPTION, False))
     return inspect.Signature([*made, *(_parameter(*one) for one in fixed)])
+
+
+def _make_sure(op: Operation) -> None:
+    """Asks whoever sits at a terminal; a script has to say so itself."""
+    if not sys.stdin.isatty():
+        first = "see with --dry-run what it would do, then " if op.moves_credits else ""
+        raise _usage(f"this cannot be undone: {first}give --yes")
+    if not typer.confirm(f"{op.summary}. This cannot be undone. Do it?", err=True):
+        raise _failed("nothing was done")
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
@@ -219,7 +237,7 @@ def _values(op: Operation, given: dict[str, Any]) -> dict[str, Any]:
         if name in FILE_FIELDS:
             text = _text_of(str(text))
         if name in SECRET_FIELDS:
-            text = _secret(text)
+            text = _secret(name, text)
         if text is None or (text == [] and fields[name].is_list):
             continue
         is_text = isinstance(text, bool | list) or name in FILE_FIELDS
@@ -247,12 +265,12 @@ def _typed(hint: Any, text: str) -> Any:
     return text
 
 
-def _secret(text: str | None) -> str | None:
+def _secret(name: str, text: str | None) -> str | None:
     """A secret does not belong on a command line, where every process can read it."""
     if text == "-":
         return sys.stdin.readline().rstrip("\n")
     if text is None and sys.stdin.isatty():
-        return getpass.getpass("Password (empty for somebody who has an account): ") or None
+        return getpass.getpass(_ASKED.get(name, f"{name.replace('_', ' ').capitalize()}: ")) or None
     return text
 
 

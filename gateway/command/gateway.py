@@ -59,6 +59,7 @@ from gateway.storage.address import open_store
 from gateway.storage.installation_facts import put
 from gateway.storage.locks import Tree
 from gateway.storage.migrate import SchemaTooNew, migrate
+from gateway.storage.hints import hint_on_loop
 from gateway.storage.store import Store, StoreError
 from gateway.storage.transaction import Signal
 from gateway.telemetry import Telemetry
@@ -228,11 +229,11 @@ async def _assemble(configuration: GatewayConfiguration, stack: AsyncExitStack) 
     smtp = smtp_of(configuration)
     mails = None if smtp is None else MailSender(store, clock, telemetry, site, smtp)
     loop = asyncio.get_running_loop()
-    _listen_to(store, loop, Signal.OUTBOX, sender.hint)
-    _listen_to(store, loop, Signal.RECHECK, schedule.hint)
-    _listen_to(store, loop, Signal.RELAY, node_.relay_desk.hint)
-    _listen_to(store, loop, Signal.LOGINS, lambda: logins.changed(removal=False))
-    _listen_to(store, loop, Signal.LOGIN_REMOVED, lambda: logins.changed(removal=True))
+    hint_on_loop(store, loop, Signal.OUTBOX, sender.hint)
+    hint_on_loop(store, loop, Signal.RECHECK, schedule.hint)
+    hint_on_loop(store, loop, Signal.RELAY, node_.relay_desk.hint)
+    hint_on_loop(store, loop, Signal.LOGINS, lambda: logins.changed(removal=False))
+    hint_on_loop(store, loop, Signal.LOGIN_REMOVED, lambda: logins.changed(removal=True))
     return Parts(
         configuration, keys, site, store, clock, telemetry, node_, logins, sender, schedule, mails
     )
@@ -260,19 +261,6 @@ async def _open(
     stack.callback(store.close)
     await store.write(lambda tx: claim_database(tx, address, keys))
     return store
-
-
-def _listen_to(
-    store: Store, loop: asyncio.AbstractEventLoop, signal_: Signal, hint: Callable[[], None]
-) -> None:
-    def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(hint)
-        except RuntimeError:
-            # The loop is closed: whoever starts next reads the table anyway.
-            log.debug("signal after the end signal=%s", signal_)
-
-    store.listen(signal_, wake)
 
 
 def _moved_clock(configuration: GatewayConfiguration) -> Path | None:

@@ -23,6 +23,7 @@ from gateway.command.checks import Verification
 from gateway.command.configuration import FILE_NAME, ConfigurationError
 from gateway.command.database import DATABASE_NAME
 from gateway.command.ledger_digest import LedgerDigest, ledger_digest
+from gateway.jobs.sealing import seal_all
 from gateway.join.ca import KeyFiles
 from gateway.join.ticket_keys import prepare_ticket_keys
 from gateway.operations.restored import void
@@ -134,6 +135,7 @@ def _fill(archive: Archive, address: Address, tell: Tell) -> Restored:
         number_on(tx)
         upgrade_to_newest(tx)
         ended = void(tx, manifest["made_at"])
+        seal_all(tx)
         tell("checking the ledger")
         # Kept only if it is what was backed up.
         connection = tx.connection.execution_options(stream_results=True)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 WIDTH_ELSEWHERE = 200  # into a file or a pipe nothing is folded
 COLUMNS_MAX = 12
+LINK = "link"
 # What of a long object is worth a column, by noun.
 COLUMNS = {
     "devices": "serial name company_id presence.state service.state service.reason "
@@ -22,6 +23,7 @@ COLUMNS = {
     "transfers": "kind days from_account to_account sentence",
     "left": "company_id days credits",
     "hops": "hop state code at detail advice",
+    "invitations": "id email company_id company_name role until state invited_by expires_at",
     "imports": "id company_id file_name state lines checked bad actor at",
     "report": "line serial company_id outcome",
     "kept": "serial because",
@@ -48,9 +50,12 @@ def print_answer(noun: str, content: Any) -> None:
         things = {name: value for name, value in _flat(content).items() if not _in(beside, name)}
         beneath = {name: value for name, value in things.items() if _are_things(value)}
         for name, value in things.items():
-            if name not in beneath:
+            if name not in beneath and name != LINK:
                 table.add_row(_cell(name), _cell(value))
         console.print(table)
+        if LINK in things:
+            # In one piece, however narrow the terminal is: people copy it.
+            console.print(_cell(things[LINK]), soft_wrap=True)
         _print_beside(console, beside)
         for name, value in beneath.items():
             last = name.rpartition(".")[2]

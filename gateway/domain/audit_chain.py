@@ -23,7 +23,7 @@ COLUMNS = (
     "detail",
     "digests",
 )
-_HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
+_HEAD = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
 
 class Head(NamedTuple):

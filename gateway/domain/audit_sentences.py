@@ -39,19 +39,44 @@ _DONE: Mapping[str, str] = {
     "devices.switch-on": "switched {} on",
     "devices.unregister": "unregistered {}",
     "installation.restored": "restored the installation from a backup",
+    "invitations.accept": "accepted the invitation {}",
+    "invitations.create": "invited somebody",
+    "invitations.look": "opened the link of the invitation {}",
+    "invitations.resend": "sent the invitation {} again",
+    "invitations.withdraw": "withdrew the invitation {}",
     "join-codes.create": "made a join code",
+    "me.change": "changed the own account",
+    "me.change-password": "changed the own password",
+    "members.change": "changed the membership {}",
     "members.create": "made somebody a member",
+    "members.remove": "ended the membership {}",
+    "password-reset.mailed": "mailed the person {} a link to a new password",
+    "password-resets.use": "set a new password by the link of a mail",
     "people.sign_in": "signed in",
+    "people.sign_in_failed": "could not sign in",
     "people.sign_out": "signed out",
+    "secrets.wrong": "gave a wrong secret",
     "session.counted": "counted what the session {} carried at last",
     "session.ended": "ended the session {}",
     "session.opened": "opened the session {}",
     "session.ticket": "made a ticket for the session {}",
+    "sign-ins.end": "ended the own sign-in {}",
+    "sign-ins.end-all": "signed out everywhere",
+    "settings.change": "changed settings of the company {}",
+    "support-access.end": "ended the support access {}",
+    "support-access.grant": "let people from above look inside, support access {}",
     "target.changed": "changed the target {}",
     "target.created": "saved the target {}",
     "target.deleted": "deleted the target {}",
+    "tokens.create": "made the API token {}",
+    "tokens.delete": "deleted the API token {}",
     "users.erase": "erased the person {}",
 }
+
+
+def has_words(verb: str) -> bool:
+    """Whether there are words for it."""
+    return verb in _DONE
 
 
 def sentence(verb: str, actor: str, subject: str) -> str:

@@ -25,6 +25,7 @@ class Notice(StrEnum):
     SERIAL_TAKEN_OVER = "serial_taken_over"
     COMPANY_SUSPENDED = "company_suspended"
     COMPANY_CLOSED = "company_closed"
+    SUPPORT_ACCESS = "support_access"
 
 
 Facts = Mapping[str, Any]
@@ -131,6 +132,12 @@ def _closed(subject: str, facts: Facts) -> str:
     return f"The company {facts.get('company', subject)} was closed{_by(facts)}"
 
 
+def _support(subject: str, facts: Facts) -> str:
+    until = f" until {facts['until']}" if facts.get("until") else " for a while"
+    who = facts.get("company", subject)
+    return f"People from above may look inside the company {who}{until}{_because(facts)}"
+
+
 _SENTENCES: Mapping[Notice, Callable[[str, Facts], str]] = {
     Notice.CREDITS_MOVED_UP: _moved_up,
     Notice.CREDITS_TAKEN_BACK: _taken_back,
@@ -147,4 +154,5 @@ _SENTENCES: Mapping[Notice, Callable[[str, Facts], str]] = {
     Notice.SERIAL_TAKEN_OVER: _taken_over,
     Notice.COMPANY_SUSPENDED: _suspended,
     Notice.COMPANY_CLOSED: _closed,
+    Notice.SUPPORT_ACCESS: _support,
 }

@@ -155,3 +155,10 @@ def _suspended(_: str, facts: Facts) -> str:
 @_says(Notice.COMPANY_CLOSED)
 def _closed(subject: str, facts: Facts) -> str:
     return f"La empresa {facts.get('company', subject)} fue cerrada{_by(facts)}"
+
+
+@_says(Notice.SUPPORT_ACCESS)
+def _support(subject: str, facts: Facts) -> str:
+    until = f" hasta el {facts['until']}" if facts.get("until") else " por un tiempo"
+    who = facts.get("company", subject)
+    return f"Las empresas superiores pueden ver el interior de {who}{until}{_because(facts)}"

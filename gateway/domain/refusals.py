@@ -10,6 +10,7 @@ class Code(StrEnum):
     SIGNED_OUT = "signed_out"
     CREDENTIALS_WRONG = "credentials_wrong"
     FORBIDDEN = "forbidden"
+    SECOND_FACTOR_NEEDED = "second_factor_needed"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
@@ -38,6 +39,10 @@ class Code(StrEnum):
     CANNOT_REPLACE = "cannot_replace"
     TOO_LATE = "too_late"
     COMPANY_CLOSED = "company_closed"
+    INVITATION_OVER = "invitation_over"
+    OTHER_ACCOUNT = "other_account"
+    LINK_OVER = "link_over"
+    LAST_ADMINISTRATOR = "last_administrator"
     CLOCK_IN_DOUBT = "clock_in_doubt"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -48,6 +53,7 @@ STATUS: dict[Code, tuple[int, str]] = {
     Code.SIGNED_OUT: (401, "Sign in first"),
     Code.CREDENTIALS_WRONG: (401, "E-mail or password is wrong"),
     Code.FORBIDDEN: (403, "Your role does not allow this"),
+    Code.SECOND_FACTOR_NEEDED: (403, "Set up a second factor first"),
     Code.NOT_FOUND: (404, "There is no such thing, or it is not yours to see"),
     Code.METHOD_NOT_ALLOWED: (405, "This address does not take that method"),
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
@@ -76,6 +82,10 @@ STATUS: dict[Code, tuple[int, str]] = {
     Code.CANNOT_REPLACE: (409, "This device cannot take the other's place"),
     Code.TOO_LATE: (409, "It is too late to undo this"),
     Code.COMPANY_CLOSED: (409, "The company is closed"),
+    Code.INVITATION_OVER: (404, "This invitation is not good, or not any more"),
+    Code.LAST_ADMINISTRATOR: (409, "The company would be left without an administrator"),
+    Code.OTHER_ACCOUNT: (409, "You are signed in as somebody else"),
+    Code.LINK_OVER: (404, "This link is not good, or not any more"),
     Code.CLOCK_IN_DOUBT: (503, "The server's clock is in doubt; charges are stopped"),
     Code.UNAVAILABLE: (503, "Try again in a moment"),
     Code.INTERNAL: (500, "Something went wrong on our side"),

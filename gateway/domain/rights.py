@@ -205,6 +205,10 @@ class Principal:
     internal: bool = False
     memberships: Mapping[int, Role] = field(default_factory=dict)
     token: Token | None = None
+    sign_in: str = ""  # the public id of the sign-in by which a browser came
+    # One of the person's companies demands a second factor, and there is none: until then there
+    # are no roles either.
+    second_factor_needed: bool = False
 
     @property
     def key_owner(self) -> str:

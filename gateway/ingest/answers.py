@@ -1,6 +1,7 @@
 """What devices answer: outcomes of commands, and reports on the links of sessions."""
 
 from gateway.ingest import rows
+from gateway.operations.outbox import command_ended
 from gateway.operations.telling import take_report
 from gateway.storage.transaction import Transaction
 from wire.commands import Answer
@@ -8,7 +9,7 @@ from wire.heartbeat import WireError
 from wire.session_commands import report_of
 
 
-def take(tx: Transaction, device_id: int, answer: Answer) -> str:
+def take(tx: Transaction, live: rows.Live, answer: Answer) -> str:
     """Stores an answer; why it cannot be read, or nothing."""
     try:
         report = report_of(answer)
@@ -19,7 +20,9 @@ def take(tx: Transaction, device_id: int, answer: Answer) -> str:
         # JSON that Python can hold and no column can: half a surrogate pair, a huge number.
         return f"result: {type(error).__name__}"
     if report is not None:
-        take_report(tx, device_id, report)
-    else:
-        rows.answer(tx, device_id, answer.id, answer.outcome.value, result)
+        take_report(tx, live.id, report)
+        return ""
+    verb = rows.answer(tx, live.id, answer.id, answer.outcome.value, result)
+    if verb:
+        command_ended(tx, live.company_id, live.serial, answer.id, verb, answer.outcome.value)
     return ""

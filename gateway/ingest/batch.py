@@ -133,7 +133,7 @@ class Batch:
         self._standings.prepare(long_way)
 
     def _answer(self, live: Live, body: Answer) -> None:
-        wrong = answers.take(self._tx, live.id, body)
+        wrong = answers.take(self._tx, live, body)
         if wrong:
             self._unreadable(live, Unreadable(topics.answer(live.serial), b"", wrong))
 
@@ -244,9 +244,7 @@ class Batch:
 
     def _seen(self, live: Live) -> None:
         if live.presence != Presence.ONLINE:
-            self._writes.presences.append(
-                (live.id, live.company_id, Presence.ONLINE, live.presence, self._tx.now_ms)
-            )
+            self._writes.came(self._tx, live)
             live.presence = Presence.ONLINE.value
 
     def _served(self, live: Live) -> bool:

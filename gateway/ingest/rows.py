@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.domain.presence import Deadlines
+from gateway.domain.happenings import Happening
+from gateway.domain.presence import Deadlines, Presence
 from gateway.domain.runs import RunRow
+from gateway.operations.happening import Happened, all_happened, told_as
 from gateway.storage import latest_values
 from gateway.storage.transaction import Transaction
 from wire.ranges import Settled
@@ -86,6 +88,7 @@ _ANSWER = """
 UPDATE outbox SET answered_at = ?, outcome = ?, answer = ?
 WHERE id = ? AND device_id = ? AND sent_at IS NOT NULL
       AND (answered_at IS NULL OR outcome = 'unknown')
+RETURNING verb
 """
 _FIRST_HEARD = "UPDATE device SET first_heard_at = ? WHERE id = ? AND first_heard_at IS NULL"
 _HOLDER = """
@@ -245,12 +248,14 @@ def may_tell_again(tx: Transaction, device_id: int, pause_ms: int) -> bool:
     return tx.change(_TELL_AGAIN, values) == 1
 
 
-def answer(tx: Transaction, device_id: int, id_: str, outcome: str, result: str) -> None:
+def answer(tx: Transaction, device_id: int, id_: str, outcome: str, result: str) -> str:
     """The outcome of a command of this device; the first answer counts, and better late than never.
 
-    Where the gateway had to say `unknown`, the device's own word is the truth.
+    Where the gateway had to say `unknown`, the device's own word is the truth. Returns the verb of
+    the command that is answered by this, or nothing.
     """
-    tx.change(_ANSWER, (tx.now_ms, outcome, result, id_, device_id))
+    found = tx.fetch(_ANSWER, (tx.now_ms, outcome, result, id_, device_id))
+    return str(found[0][0]) if found else ""
 
 
 class Writes:
@@ -264,8 +269,17 @@ class Writes:
         self.days: list[tuple[int, int, int, int, str | None]] = []
         self.late_hours: set[tuple[int, int]] = set()
         self.presences: list[tuple[int, int, str, str, int]] = []
+        self.happenings: list[Happened] = []
         self.quarantined: list[tuple[str, str, bytes, int]] = []
         self.counts: list[tuple[int, int, int, int, int, int, int]] = []
+
+    def came(self, tx: Transaction, live: Live) -> None:
+        """A device is there that was not, or was late."""
+        after, before = Presence.ONLINE.value, live.presence
+        self.presences.append((live.id, live.company_id, after, before, tx.now_ms))
+        shown = {"presence": after, "before": before}
+        kind, serial = Happening.DEVICE_PRESENCE, live.serial
+        self.happenings.append(told_as(tx, kind, live.company_id, serial=serial, detail=shown))
 
     def count(
         self,
@@ -301,6 +315,7 @@ class Writes:
         ):
             if rows:
                 tx.change_many(statement, rows)
+        all_happened(tx, self.happenings)
         if self.quarantined:
             # Here and not by a job: a device can fill a disk between two of its rounds.
             tx.change(_BOUND_QUARANTINE, (QUARANTINE_ROWS_MAX,))

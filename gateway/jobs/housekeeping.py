@@ -13,11 +13,14 @@ from sqlalchemy import (
     update,
 )
 
+from gateway.domain.happenings import EVENT_KEPT_MS
 from gateway.domain.instants import DAY_MS, MINUTE_MS
+from gateway.domain.inviting import KEPT_MS as INVITATION_KEPT_MS
 from gateway.domain.mails import KEPT_MS as MAIL_KEPT_MS
 from gateway.domain.registering import HASH_KEPT_MS, UNDONE_WITHIN_MS
 from gateway.domain.sessions import REVOCATION_KEPT_MS, SESSION_KEPT_MS, USAGE_KEPT_MS
 from gateway.operations.clock_state import note_running, note_start, trust_of
+from gateway.operations.outbox import command_ended
 from gateway.operations.session_locks import locked
 from gateway.storage.installation_facts import get, put
 from gateway.storage.schema import (
@@ -25,12 +28,16 @@ from gateway.storage.schema import (
     device,
     device_live,
     enrolment,
+    event,
     idempotency,
+    invitation,
     join_code,
     mail,
     mqtt_login,
     outage,
     outbox,
+    password_reset,
+    password_reset_asked,
     replacement,
     revocation,
     session,
@@ -38,6 +45,7 @@ from gateway.storage.schema import (
     sign_in,
 )
 from gateway.storage.transaction import Transaction
+from wire.commands import Outcome
 from wire.fields import FIELD_TABLE_VERSION
 
 OUTAGE_MS_MIN = MINUTE_MS
@@ -111,6 +119,13 @@ def end_commands(tx: Transaction, ids: list[str]) -> int:
     What somebody else holds now is being answered, or comes again.
     """
     left = tx.claim(select(outbox.c.id).where(outbox.c.id.in_(ids), outbox.c.answered_at.is_(None)))
+    whose = (
+        select(outbox.c.id, outbox.c.serial, outbox.c.verb, device.c.company_id)
+        .join(device, device.c.id == outbox.c.device_id)
+        .where(outbox.c.id.in_(left))
+    )
+    for row in tx.all(whose):
+        command_ended(tx, row.company_id, row.serial, row.id, row.verb, Outcome.UNKNOWN.value)
     return tx.run(
         update(outbox)
         .where(outbox.c.id.in_(left))
@@ -130,8 +145,12 @@ def clean(tx: Transaction) -> int:
     now_ms = tx.now_ms
     for table, over in (
         (mail, mail.c.created_at < now_ms - MAIL_KEPT_MS),
+        (event, and_(event.c.at < now_ms - EVENT_KEPT_MS, event.c.position.is_not(None))),
         (idempotency, idempotency.c.at < now_ms - IDEMPOTENCY_KEPT_MS),
+        (invitation, _ended_invitation(now_ms - INVITATION_KEPT_MS)),
         (outbox, outbox.c.answered_at < now_ms - OUTBOX_KEPT_MS),
+        (password_reset, password_reset.c.created_at < now_ms - DAY_MS),
+        (password_reset_asked, password_reset_asked.c.asked_at < now_ms - DAY_MS),
         (sign_in, sign_in.c.expires_at < now_ms),
         (api_token, api_token.c.expires_at < now_ms),
         (join_code, or_(join_code.c.expires_at < now_ms, join_code.c.uses_left == 0)),
@@ -188,6 +207,14 @@ def _forget_sessions(tx: Transaction) -> int:
 def _not_newest() -> ColumnElement[bool]:
     """The newest row carries the version that nodes have to reach."""
     return mqtt_login.c.version < select(func.max(mqtt_login.c.version)).scalar_subquery()
+
+
+def _ended_invitation(before_ms: int) -> ColumnElement[bool]:
+    """Accepted or taken back so long ago, or never accepted in its time."""
+    return or_(
+        invitation.c.ended_at < before_ms,
+        and_(invitation.c.ended_at.is_(None), invitation.c.expires_at < before_ms),
+    )
 
 
 def _of_ended(before_ms: int) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from jinja2 import TemplateError
 
 from gateway.clock import Clock
-from gateway.jobs import mails, notice_mails, statement_mails
+from gateway.jobs import mails, notice_mails, reset_mails, statement_mails
 from gateway.join.sealing import SealBroken, unseal
 from gateway.operations.mailing import bound_to
 from gateway.operations.registry import Site
@@ -80,6 +80,7 @@ class MailSender:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self.queue_told, TOLD_EVERY_S), name="mails queued")
             tasks.create_task(self._repeat(self.send_due, LOOK_EVERY_S), name="mails sent")
+            tasks.create_task(self._repeat(self.queue_resets, LOOK_EVERY_S), name="resets queued")
 
     async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
         while True:
@@ -108,6 +109,13 @@ class MailSender:
         some = partial(statement_mails.queue_some, site=self._site)
         while await self._store.write(some, lane=Lane.JOBS):
             pass
+
+    async def queue_resets(self) -> None:
+        """Queues the links for those who forgot their password."""
+        while await self._store.read(reset_mails.anything_asked):
+            some = partial(reset_mails.queue_some, site=self._site)
+            if not await self._store.write(some, lane=Lane.JOBS):
+                break  # another gateway is at it
 
     async def _note(self, reason: str) -> float:
         """The server is away or will not have us: how long we wait, at no mail's expense."""

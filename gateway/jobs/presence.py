@@ -6,23 +6,22 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.domain.happenings import Happening
 from gateway.domain.presence import NodeClock, Presence, after_probe
+from gateway.operations.happening import happened
 from gateway.storage.schema import device, device_live, node, presence_change
 from gateway.storage.transaction import AnyRow, Transaction
 
 SWEPT_AT_ONCE = 60  # heartbeats do not wait longer than some 20 ms for a job
 
+_SHOWN = (device_live.c.device_id, device_live.c.presence, device.c.company_id, device.c.serial)
 _DUE = {
-    Presence.OFFLINE: select(
-        device_live.c.device_id, device_live.c.presence, device.c.company_id
-    ).where(
+    Presence.OFFLINE: select(*_SHOWN).where(
         device_live.c.presence.in_([Presence.ONLINE.value, Presence.LATE.value]),
         device_live.c.late_at <= bindparam("clock"),  # said for the index
         device_live.c.offline_at <= bindparam("clock"),
     ),
-    Presence.LATE: select(
-        device_live.c.device_id, device_live.c.presence, device.c.company_id
-    ).where(
+    Presence.LATE: select(*_SHOWN).where(
         device_live.c.presence == Presence.ONLINE.value,
         device_live.c.late_at <= bindparam("clock"),
         # Those that are offline already get there in one step, however many they are.
@@ -99,6 +98,14 @@ def sweep(tx: Transaction, name: str, clock_ms: int) -> int:
                         "before": row.presence,
                         "at": tx.now_ms,
                     },
+                )
+                shown = {"presence": after, "before": row.presence}
+                happened(
+                    tx,
+                    Happening.DEVICE_PRESENCE,
+                    row.company_id,
+                    serial=row.serial,
+                    detail=shown,
                 )
     return changed
 

@@ -9,15 +9,26 @@ from pathlib import Path
 
 from gateway.clock import Clock
 from gateway.clock_guard import ClockGuard
-from gateway.jobs import history, housekeeping, months, periods, retention, sessions, warnings
+from gateway.jobs import (
+    events,
+    history,
+    housekeeping,
+    months,
+    periods,
+    retention,
+    sessions,
+    warnings,
+)
 from gateway.jobs.sealing import Sealer
 from gateway.operations import clock_state, telling
+from gateway.storage.locks import Tree
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+EVENTS_EVERY_S = 0.5
 ALIVE_EVERY_S = 10.0
 CLEAN_EVERY_S = 600.0
 HISTORY_EVERY_S = 60.0
@@ -79,11 +90,16 @@ class Schedule:
             # Beside them: a session ends within seconds, however much the others have to do.
             tasks.create_task(self._each_second("sessions", self._sessions), name="sessions")
             tasks.create_task(self._each_second("audit", self._sealer.once), name="audit")
+            tasks.create_task(
+                self._each_second("events", self._events, EVENTS_EVERY_S), name="events"
+            )
             # Beside them too: there may be a month to catch up with.
             tasks.create_task(self._keep_history(), name="history")
 
-    async def _each_second(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        job = _Job(name, TICK_S, run)
+    async def _each_second(
+        self, name: str, run: Callable[[], Awaitable[None]], every_s: float = TICK_S
+    ) -> None:
+        job = _Job(name, every_s, run)
         while True:
             await self._run_one(job)
             await asyncio.sleep(job.every_s)
@@ -173,6 +189,16 @@ class Schedule:
                 done += await self._store.write(sessions.settle, lane=Lane.JOBS)
             if not done:
                 break  # another gateway is at it
+
+    async def _events(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            if not await self._store.read(events.anything_unplaced):
+                return
+            # Not above others: many devices may have come back at once.
+            if not await self._store.write(
+                events.place, lane=Lane.JOBS, tree=Tree.UNTOUCHED
+            ):
+                return  # another gateway is at it
 
     async def _periods(self) -> None:
         for _ in range(LOOKS_MAX):

@@ -3,8 +3,9 @@
 Entries are written without a place, so that nobody who does something waits for anybody else who
 does. On PostgreSQL their numbers are given before they are committed: a smaller number may appear
 after a larger one was sealed. It then comes later in the chain, which is in the order in which
-entries were seen. To find such ones it looks back from `floor`, below which everything has been
-sealed for longer than any transaction lasts; at a start, and each hour, from the first entry on.
+entries were seen. To find such ones it looks back from `floor`: each number below was given before
+the newest entry of a look that left nothing out, and that look is longer ago than any transaction
+lasts. At a start, and each hour, it looks from the first entry on, so that nothing is ever skipped.
 """
 
 import asyncio
@@ -42,7 +43,15 @@ ORDER BY a.id LIMIT ?
 _NEWEST = (
     select(audit_seal.c.position, audit_seal.c.hash).order_by(audit_seal.c.position.desc()).limit(1)
 )
+_HIGHEST = "SELECT max(audit_id) FROM audit_seal"
 _AT = "SELECT hash FROM audit_seal WHERE position = ?"
+
+
+class Looked(NamedTuple):
+    """Whether an entry has no place yet, and the highest number of those that have one."""
+
+    waiting: bool
+    highest: int
 
 
 class Sealed(NamedTuple):
@@ -52,9 +61,10 @@ class Sealed(NamedTuple):
     highest: int
 
 
-def unsealed(tx: Transaction, floor: int) -> bool:
-    """Whether an entry above this number has no place yet; asked each second, so it only reads."""
-    return bool(tx.fetch(_UNSEALED, (floor, 1)))
+def look(tx: Transaction, floor: int) -> Looked:
+    """Looks for entries above this number that have no place; each second, so it only reads."""
+    waiting = bool(tx.fetch(_UNSEALED, (floor, 1)))
+    return Looked(waiting, tx.fetch(_HIGHEST)[0][0] or 0)
 
 
 def seal(tx: Transaction, floor: int = 0) -> Sealed:
@@ -68,9 +78,17 @@ def seal(tx: Transaction, floor: int = 0) -> Sealed:
     made = []
     for row in rows:
         head = Head(head.position + 1, next_hash(head.hash, canonical(tuple(row))))
-        made.append((head.position, row[0], head.hash, tx.now_ms))
-    tx.add_rows("audit_seal", ("position", "audit_id", "hash", "at"), made)
+        made.append((head.position, row[0], head.hash))
+    tx.add_rows("audit_seal", ("position", "audit_id", "hash"), made)
     return Sealed(len(rows), rows[-1][0])
+
+
+def seal_all(tx: Transaction) -> int:
+    """The same in one transaction to the end, where nobody else is at work; how many there were."""
+    count = 0
+    while done := seal(tx).count:
+        count += done
+    return count
 
 
 def head_in(tx: Transaction) -> Head | None:
@@ -103,29 +121,33 @@ class Sealer:
     async def once(self) -> None:
         """Seals all there is, and notes the head once a minute."""
         now_s = asyncio.get_running_loop().time()
-        if self._full_s is None or now_s - self._full_s >= FULL_LOOK_S:
-            await self._seal_from(0, now_s)
-            self._full_s = now_s
-        else:
-            while self._seen and now_s - self._seen[0][0] >= SETTLED_S:
-                self._floor = max(self._floor, self._seen.popleft()[1])
-            await self._seal_from(self._floor, now_s)
+        while self._seen and now_s - self._seen[0][0] >= SETTLED_S:
+            self._floor = max(self._floor, self._seen.popleft()[1])
+        full = self._full_s is None or now_s - self._full_s >= FULL_LOOK_S
+        highest = await self._seal_from(0 if full else self._floor)
+        if highest is not None:
+            if full:
+                self._full_s = now_s
+            if highest > (self._seen[-1][1] if self._seen else self._floor):
+                self._seen.append((now_s, highest))
         if self._head_s is None or now_s - self._head_s >= HEAD_S:
             self._head_s = now_s
             await self._note_head()
 
-    async def _seal_from(self, floor: int, now_s: float) -> None:
-        highest = 0
+    async def _seal_from(self, floor: int) -> int | None:
+        """Up to which number there is nothing left, but for what is not committed yet.
+
+        None while another gateway is at it, or there is too much at once.
+        """
         for _ in range(ROUNDS_MAX):
-            if not await self._store.read(partial(unsealed, floor=floor)):
-                break
+            looked = await self._store.read(partial(look, floor=floor))
+            if not looked.waiting:
+                return looked.highest
             sealing = partial(seal, floor=floor)
             done = await self._store.write(sealing, lane=Lane.JOBS, tree=Tree.UNTOUCHED)
-            if not done.count:
-                break  # another gateway is at it
-            highest = max(highest, done.highest)
-        if highest and (not self._seen or now_s - self._seen[-1][0] >= 1):
-            self._seen.append((now_s, highest))
+            if done.count < ROWS_AT_ONCE:
+                return done.highest or None
+        return None
 
     async def _note_head(self) -> None:
         """Into the log and a file, so that a chain that was cut or made anew does not agree."""

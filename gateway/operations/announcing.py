@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Insert, delete, exists, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.domain.happenings import Happening
 from gateway.domain.instants import month_of
 from gateway.domain.ledger import DAYS_PER_CREDIT
 from gateway.domain.notices import Notice
 from gateway.domain.payers import limit_step
 from gateway.domain.rights import Right, roles_with
+from gateway.operations.happening import happened
 from gateway.people.memberships import in_force
 from gateway.storage.installation_facts import put
 from gateway.storage.schema import (
@@ -54,6 +56,9 @@ def tell(
     if notice_id is None:
         return False
     tx.run(_to_be_mailed(tx, company_id, notice_id))
+    happened(
+        tx, Happening.NOTICE_TOLD, company_id, subject=str(notice_id), detail={"notice": kind}
+    )
     return True
 
 

@@ -5,12 +5,15 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.domain.audit_chain import SALT_BYTES, digest_of
+from gateway.domain.happenings import happening_of
 from gateway.domain.rights import user_of
+from gateway.operations.happening import happened
 from gateway.storage.transaction import Transaction
 
 TEXT_CHARS_MAX = 200
@@ -38,7 +41,7 @@ SECRETS = frozenset(
     }
 )
 # Fields that only look like it.
-NOT_SECRETS = frozenset({"code_id", "token_id", "serial_key"})
+NOT_SECRETS = frozenset({"code_id", "require_totp", "token_id", "serial_key"})
 LIKE_A_SECRET = re.compile(r"pass|secret|token|code|hash|otp|csrf|csv|link|seal|cookie|\bkey")
 # Fields whose values belong to a person, and may be erased.
 PERSONAL = frozenset({"address", "administrator_email", "billing_email", "email", "user_agent"})
@@ -60,6 +63,8 @@ OWN_VERBS: Mapping[str, str] = {
     "devices.replace": "device.replaced",
     "devices.undo-replace": "device.replacement_undone",
     "imports.undo": "devices.import_undone",
+    # By the job, if there is such an account: strangers do not fill the audit.
+    "password-resets.create": "password-reset.mailed",
     "sessions.close": "session.ended",
     "sessions.open": "session.opened",
     "sessions.ticket": "session.ticket",
@@ -110,8 +115,22 @@ def record(
     detail: Mapping[str, object],
     personal: Iterable[Personal] = (),
 ) -> None:
-    """Writes an entry in the transaction that does the thing: without it, it is not done."""
-    salted = [(one, os.urandom(SALT_BYTES)) for one in personal]
+    """Writes an entry in the transaction that does the thing: without it, it is not done.
+
+    Those who watch the company hear of it, if it is of a kind that they watch for.
+    """
+    told = happening_of(verb)
+    if told is not None and company_id is not None:
+        happened(
+            tx,
+            told,
+            company_id,
+            serial=serial,
+            subject=subject,
+            person_id=owner_id,
+            detail={"verb": verb},
+        )
+    salted = [(_storable(one), os.urandom(SALT_BYTES)) for one in personal]
     digests = {one.name: digest_of(salt, one.value) for one, salt in salted}
     values = (
         tx.now_ms,
@@ -122,8 +141,8 @@ def record(
         device_id,
         serial,
         subject,
-        json.dumps(dict(detail)),
-        json.dumps(digests),
+        _text(json.dumps(dict(detail), ensure_ascii=False)),
+        json.dumps(digests) if digests else "{}",
     )
     if not salted:
         tx.change(_ADD, values)
@@ -151,7 +170,8 @@ def record_operation(
     """
     noun = name.partition(".")[0]
     sent = {key: getattr(given, key) for key in fields}
-    sent = {key: value for key, value in sent.items() if value is not msgspec.UNSET}
+    # A field that is a word of Python has a line after it: `from_`.
+    sent = {key.rstrip("_"): value for key, value in sent.items() if value is not msgspec.UNSET}
     for key in ("address", "user_agent"):
         if key not in sent and (came := getattr(given, key, "")):
             sent[key] = came
@@ -179,6 +199,18 @@ def record_operation(
     )
 
 
+def _storable(one: Personal) -> Personal:
+    """What strangers sent, as an address or the name of a program, may be no text at all."""
+    text = _text(one.value.replace("\x00", "\ufffd"))
+    return one._replace(value=text[:TEXT_CHARS_MAX])
+
+
+def _text(given: str) -> str:
+    """Without halves of characters, which no database keeps and nobody could read again."""
+    return given.encode(errors="replace").decode()
+
+
+@lru_cache(maxsize=1_024)
 def is_secret(name: str) -> bool:
     """Whether the values of such a field are left out; one that only might be is, too."""
     return name in SECRETS or (LIKE_A_SECRET.search(name) is not None and name not in NOT_SECRETS)
@@ -205,14 +237,16 @@ def _cleaned(
             continue
         if name in PERSONAL or (of_people and name in PERSONAL_OF_PEOPLE):
             if isinstance(value, str):
-                personal[name] = value.strip()[:TEXT_CHARS_MAX]
+                personal[name] = value.strip()
             continue
         kept[name] = _short(value, of_people, personal)
     return kept
 
 
 def _short(value: Any, of_people: bool, personal: dict[str, str]) -> object:
-    plain = msgspec.to_builtins(value, str_keys=True)
+    if type(value) in (int, bool):
+        return value
+    plain = value if type(value) is str else msgspec.to_builtins(value, str_keys=True)
     if isinstance(plain, str):
         return plain[:TEXT_CHARS_MAX]
     if isinstance(plain, dict):

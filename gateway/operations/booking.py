@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.domain.happenings import NOT_OF_A_BALANCE
 from gateway.domain.ledger import (
     CLOCK_DECIDES,
     Draw,
@@ -17,6 +18,7 @@ from gateway.domain.ledger import (
     transfer_id,
 )
 from gateway.operations.clock_state import clock_refused, trust_of
+from gateway.operations.happening import balance_changed
 from gateway.storage.locks import LockOrderBroken
 from gateway.storage.schema import account
 from gateway.storage.transaction import OneRow, Transaction
@@ -133,6 +135,8 @@ class Booking:
             reverses,
         )
         tx.booked.append(id_)
+        if kind not in NOT_OF_A_BALANCE:
+            balance_changed(tx, (self.company_id, payer_id))
         journal = self.journal or Journal(tx)
         journal.add(row, source, target, days)
         if self.journal is None:

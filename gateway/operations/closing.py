@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, update
 
 from gateway.domain.ledger import Kind
 from gateway.domain.refusals import Code, Refused
@@ -34,6 +34,7 @@ from gateway.storage.schema import (
     company,
     credit_code,
     credit_request,
+    invitation,
     join_code,
     membership,
     person,
@@ -87,6 +88,7 @@ class _Plan(NamedTuple):
     errors=(Code.NAME_TAKEN, Code.COMPANY_CLOSED),
     tree=Tree.ALONE,
     moves_credits=True,
+    irrevocable=True,
 )
 def close_company(call: Call, given: CloseCompany) -> Closed:
     """Closes a company for good: devices, companies below and credits go where they are told."""
@@ -300,5 +302,7 @@ def _end_rights(call: Call, row: AnyRow) -> None:
         people = people.where(membership.c.person_id.not_in(operators))
     tx.run(people)
     tx.run(delete(join_code).where(join_code.c.company_id == row.id))
+    open_ones = and_(invitation.c.company_id == row.id, invitation.c.ended_at.is_(None))
+    tx.run(update(invitation).where(open_ones).values(ended_at=tx.now_ms, ended_because="closed"))
     asked = or_(credit_request.c.company_id == row.id, credit_request.c.parent_id == row.id)
     withdraw_requests(call, asked, "The company was closed.")

@@ -1,5 +1,6 @@
 """Companies: the tree, its flags, suspension."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,6 +12,8 @@ from gateway.domain.names import clean_name, name_key
 from gateway.domain.periods import GRACE_DAYS_DEFAULT, GRACE_DAYS_MAX
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right, Role, administers_above
+from gateway.domain.settings import RULES, Key
+from gateway.operations.inviting import invite
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registry import (
     Call,
@@ -21,7 +24,8 @@ from gateway.operations.registry import (
     operation,
 )
 from gateway.storage.locks import Tree
-from gateway.storage.schema import company, company_path, company_place, membership, person
+from gateway.storage.schema import company, company_path, company_place, membership
+from gateway.storage.setting_rows import Found, settings_of, settings_of_many
 from gateway.storage.transaction import AnyRow
 
 Limit = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
@@ -32,7 +36,8 @@ Email = Annotated[str, msgspec.Meta(max_length=254, pattern=r"^(?:[^\s@]+@[^\s@]
 FROM_ABOVE = frozenset(
     "use_parent_credits parent_limit grace_days extend_unheard plan unregister show_prices".split()
 )
-
+# Settings that stand in the company's own row, because paying reads them there.
+COLUMNS = {Key.EXTEND_UNHEARD: "extend_unheard", Key.BILLING_EMAIL: "billing_email"}
 
 _UP, _DOWN = company_path.alias("up"), company_path.alias("down")
 _PATHS = (
@@ -67,6 +72,14 @@ class Company(msgspec.Struct):
     closed_at: str | None
 
 
+class CreatedCompany(Company, kw_only=True):
+    """The new company. `invitation_id`: of the administrator who was named; `link`: of the
+    invitation, without a mail server, for you to hand on; it is shown once."""
+
+    invitation_id: str | msgspec.UnsetType = msgspec.UNSET
+    link: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Companies(msgspec.Struct):
     """A page of companies."""
 
@@ -82,7 +95,10 @@ class ListCompanies(Page, kw_only=True):
 
 
 class CreateCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A new company; without `parent_id` a root, which an operator makes."""
+    """A new company; without `parent_id` a root, which an operator makes.
+
+    `administrator_email`: who is invited as its administrator. Of a root company without one, its
+    maker is the administrator."""
 
     name: str
     parent_id: str | None = None
@@ -134,8 +150,10 @@ def company_row(call: Call, company_id: int) -> AnyRow:
     return row
 
 
-def show(call: Call, row: AnyRow) -> Company:
-    """The company as its viewers see it."""
+def show(call: Call, row: AnyRow, said: Mapping[str, Found] | None = None) -> Company:
+    """The company as its viewers see it; `said`: what is set for it, if that was read before."""
+    if said is None:
+        said = settings_of(call.tx, row.id)
     suspended = None
     if row.suspended_at is not None:
         suspended = Suspension(row.suspended_reason, instant_text(row.suspended_at))
@@ -150,10 +168,11 @@ def show(call: Call, row: AnyRow) -> Company:
         suspended,
         row.reference,
         {
-            "extend_unheard": row.extend_unheard,
+            **{key.value: rule.default for key, rule in RULES.items()},
+            **{key: found.value for key, found in said.items()},
+            **{key.value: getattr(row, column) for key, column in COLUMNS.items()},
             "unregister": "refund" if row.refunds else "forfeit",
             "show_prices": row.show_prices,
-            "billing_email": row.billing_email,
         },
         instant_text(row.created_at),
         None if row.closed_at is None else instant_text(row.closed_at),
@@ -184,7 +203,8 @@ def list_companies(call: Call, given: ListCompanies) -> Companies:
     if given.q:
         statement = statement.where(company.c.name_key.contains(name_key(given.q), autoescape=True))
     rows = call.tx.all(statement)
-    items = [show(call, row) for row in rows[: given.limit]]
+    said = settings_of_many(call.tx, [row.id for row in rows[: given.limit]])
+    items = [show(call, row, said[row.id]) for row in rows[: given.limit]]
     return Companies(items, items[-1].id if len(rows) > given.limit else None)
 
 
@@ -203,12 +223,12 @@ def show_company(call: Call, given: OneCompany) -> Company:
     "POST",
     "/companies",
     right=Right.MANAGE_COMPANIES,
-    result=Company,
+    result=CreatedCompany,
     status=201,
     errors=(Code.NAME_TAKEN,),
     tree=Tree.ALONE,
 )
-def create_company(call: Call, given: CreateCompany) -> Company:
+def create_company(call: Call, given: CreateCompany) -> CreatedCompany:
     """Makes a company below another, or a root company."""
     parent_id = None
     if given.parent_id is None:
@@ -229,18 +249,15 @@ def create_company(call: Call, given: CreateCompany) -> Company:
                 {"ancestor_id": ancestor, "descendant_id": number, "depth": depth},
             )
     note_places(call, number)
-    administrator = _administrator(call, given, root=parent_id is None)
-    if administrator is not None:
-        call.tx.run(
-            insert(membership),
-            {
-                "person_id": administrator,
-                "company_id": number,
-                "role": Role.ADMINISTRATOR.value,
-                "created_at": call.tx.now_ms,
-            },
+    made = CreatedCompany(**msgspec.structs.asdict(show(call, company_row(call, number))))
+    if given.administrator_email:
+        sent = invite(
+            call, email=given.administrator_email, company_id=number, role=Role.ADMINISTRATOR
         )
-    return show(call, company_row(call, number))
+        made.invitation_id, made.link = str(sent.id), sent.link
+    elif parent_id is None:
+        _make_administrator(call, number)
+    return made
 
 
 def note_places(call: Call, company_id: int) -> None:
@@ -283,18 +300,18 @@ def name_taken(name: str) -> Refused:
     )
 
 
-def _administrator(call: Call, given: CreateCompany, *, root: bool) -> int | None:
-    if not given.administrator_email:
-        return call.principal.user_id if root else None
-    key = given.administrator_email.strip().casefold()
-    found = call.tx.scalar(select(person.c.id).where(person.c.email_key == key))
-    if found is None:
-        raise Refused(
-            Code.VALIDATION,
-            "administrator_email: nobody has an account with this address",
-            field="administrator_email",
-        )
-    return int(found)
+def _make_administrator(call: Call, company_id: int) -> None:
+    """Who makes a root company and names nobody else answers for it."""
+    assert call.principal.user_id is not None
+    call.tx.run(
+        insert(membership),
+        {
+            "person_id": call.principal.user_id,
+            "company_id": company_id,
+            "role": Role.ADMINISTRATOR.value,
+            "created_at": call.tx.now_ms,
+        },
+    )
 
 
 @operation(

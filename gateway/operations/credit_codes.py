@@ -173,6 +173,7 @@ def list_codes(call: Call, given: ListCodes) -> Codes:
     result=CreditCode,
     errors=(Code.CREDIT_CODE_USED, Code.COMPANY_CLOSED),
     moves_credits=True,
+    irrevocable=True,
 )
 def delete_code(call: Call, given: OneCode) -> CreditCode:
     """Makes a code worthless; its days go back to the lots they came from."""

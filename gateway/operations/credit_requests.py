@@ -204,6 +204,7 @@ def _asked_of_me(call: Call, text: str) -> AnyRow:
         raise Refused(
             Code.FORBIDDEN, "A request is answered by people of the company that was asked."
         )
+    call.about(company_id=row.parent_id, asker=str(row.company_id))
     call.require_open(row.parent_id)
     return row
 

@@ -21,6 +21,7 @@ from wire.serials import is_serial
     right=Right.MOVE_DEVICES,
     result=Unregistered,
     moves_credits=True,
+    irrevocable=True,
 )
 def forget_device(call: Call, given: OneDevice) -> Unregistered:
     """Unregisters a device if it is registered, and deletes its credential: nothing wakes it."""

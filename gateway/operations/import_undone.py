@@ -51,6 +51,7 @@ class ImportUndone(msgspec.Struct):
     result=ImportUndone,
     errors=(Code.TOO_LATE,),
     moves_credits=True,
+    irrevocable=True,
 )
 def undo_import(call: Call, given: OneImport) -> ImportUndone:
     """Takes out the devices of an import that were never heard; their credits go back."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from sqlalchemy import func, insert, select
 
 from gateway.domain.mails import TEMPLATES, mail_language
+from gateway.domain.settings import Key
 from gateway.join.sealing import seal
 from gateway.operations.registry import Site
-from gateway.storage.schema import company_path, mail, person, setting
+from gateway.storage.schema import mail, person
+from gateway.storage.setting_rows import setting_of
 from gateway.storage.transaction import Transaction
 
 WAITING_MAX = 10_000  # some megabytes; a mail server that is away for two days meets no more
@@ -77,14 +79,7 @@ def language_of(tx: Transaction, person_id: int | None, company_id: int | None) 
         if known := mail_language(chosen or ""):
             return known
     if company_id is not None:
-        statement = (
-            select(setting.c.value)
-            .join(company_path, company_path.c.ancestor_id == setting.c.company_id)
-            .where(company_path.c.descendant_id == company_id, setting.c.key == "language")
-            .order_by(company_path.c.depth)
-            .limit(1)
-        )
-        found = json.loads(tx.scalar(statement) or '""')
+        found = setting_of(tx, company_id, Key.LANGUAGE)
         if isinstance(found, str) and (known := mail_language(found)):
             return known
     return "en"

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from sqlalchemy import insert
 
+from gateway.domain.happenings import Happening
 from gateway.domain.instants import SECOND_MS
+from gateway.operations.happening import happened
 from gateway.storage.schema import outbox
 from gateway.storage.transaction import Signal, Transaction
 from wire.commands import TTL_S_MAX, Verb
 
 COMMAND_TTL_S = 60
+_OF_SESSIONS = frozenset({Verb.OPEN.value, Verb.CLOSE.value})
 
 
 def put(
@@ -44,3 +47,13 @@ def put(
     )
     tx.signals.add(Signal.OUTBOX)
     return id_
+
+
+def command_ended(
+    tx: Transaction, company_id: int, serial: str, id_: str, verb: str, outcome: str
+) -> None:
+    """Tells those who watch what became of a command that somebody sent."""
+    if verb in _OF_SESSIONS:
+        return  # that is told as the session's beginning and end
+    detail = {"verb": verb, "outcome": outcome}
+    happened(tx, Happening.COMMAND_ENDED, company_id, serial=serial, subject=id_, detail=detail)

@@ -3,22 +3,16 @@
 from typing import Annotated
 
 import msgspec
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 
-from gateway.domain.instants import instant_text
-from gateway.domain.names import NAME_CHARS_MAX
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import Right, Role
-from gateway.operations.companies import company_row
-from gateway.operations.registry import Call, Page, company_number, cursor_number, operation
+from gateway.domain.rights import Right, name_of_user
+from gateway.operations.registry import Call, operation
 from gateway.people import sign_ins
-from gateway.people.accounts import EMAIL_CHARS_MAX, account_of, is_email, make_person
-from gateway.people.passwords import PASSWORD_CHARS_MAX, why_not_a_password
-from gateway.storage.constraints import broke
-from gateway.storage.locks import Raced
+from gateway.people.accounts import EMAIL_CHARS_MAX, account_of
+from gateway.people.memberships import in_force
+from gateway.people.passwords import PASSWORD_CHARS_MAX
 from gateway.storage.schema import company, membership, person
-from gateway.storage.transaction import AnyRow
 
 Email = Annotated[str, msgspec.Meta(max_length=EMAIL_CHARS_MAX)]
 Password = Annotated[str, msgspec.Meta(max_length=PASSWORD_CHARS_MAX)]
@@ -40,6 +34,8 @@ class Me(msgspec.Struct):
     email: str
     name: str
     operator: bool
+    language: str  # empty: that of one's company
+    second_factor: bool  # whether signing in asks for a code as well
     memberships: list[Membership]
 
 
@@ -61,6 +57,8 @@ class ProvenSignIn(SignIn, kw_only=True):
     password_hash: str  # the one it was checked against
     token: str  # the new cookie's content
     old_token: str = ""
+    address: str = ""  # as the person is shown it
+    user_agent: str = ""
 
 
 class SignedIn(msgspec.Struct):
@@ -86,47 +84,6 @@ class SignedOut(msgspec.Struct):
     signed_out: bool
 
 
-class Member(msgspec.Struct):
-    """A person with a role in a company."""
-
-    id: str
-    company_id: str
-    person_id: str
-    email: str
-    name: str
-    role: str
-    created_at: str
-
-
-class Members(msgspec.Struct):
-    """A page of members."""
-
-    items: list[Member]
-    next_cursor: str | None
-
-
-class ListMembers(Page, kw_only=True):
-    """The members of which company."""
-
-    company_id: str
-
-
-class CreateMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Who becomes a member; a person who has no account yet needs a password."""
-
-    company_id: str
-    email: Email
-    role: Role
-    name: Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)] = ""
-    password: Password = ""
-
-
-class HashedMember(CreateMember, kw_only=True):
-    """The same with the password hashed outside of the transaction: that takes long."""
-
-    password_hash: str = ""
-
-
 def show_person(call: Call, person_id: int) -> Me:
     """A person with all roles."""
     row = call.tx.one(select(person).where(person.c.id == person_id))
@@ -134,7 +91,7 @@ def show_person(call: Call, person_id: int) -> Me:
     roles = call.tx.all(
         select(membership.c.company_id, company.c.name, membership.c.role)
         .join(company, company.c.id == membership.c.company_id)
-        .where(membership.c.person_id == person_id)
+        .where(membership.c.person_id == person_id, in_force(call.tx.now_ms))
         .order_by(membership.c.company_id)
     )
     return Me(
@@ -142,6 +99,8 @@ def show_person(call: Call, person_id: int) -> Me:
         row.email,
         row.name,
         row.operator,
+        row.language,
+        row.totp_since is not None,
         [Membership(str(role.company_id), role.name, role.role) for role in roles],
     )
 
@@ -169,9 +128,17 @@ def sign_in(call: Call, given: SignIn) -> SignedIn:
     if account is None or account != (given.person_id, given.password_hash):
         # The password was changed while it was being checked.
         raise Refused(Code.CREDENTIALS_WRONG, WRONG)
-    csrf = sign_ins.begin(call.tx, account.person_id, given.token)
+    csrf = sign_ins.begin(
+        call.tx,
+        account.person_id,
+        given.token,
+        address=given.address,
+        user_agent=given.user_agent,
+    )
     if given.old_token:
         sign_ins.end(call.tx, given.old_token)
+    number = str(account.person_id)
+    call.about(actor=name_of_user(account.person_id), subject=number)
     return SignedIn(show_person(call, account.person_id), csrf)
 
 
@@ -182,114 +149,3 @@ def sign_out(call: Call, given: SignOut) -> SignedOut:
         return SignedOut(False)  # a bearer of a token has no sign-in to end
     sign_ins.end(call.tx, given.token)
     return SignedOut(True)
-
-
-_MEMBERS = select(
-    membership.c.id,
-    membership.c.company_id,
-    membership.c.person_id,
-    person.c.email,
-    person.c.name,
-    membership.c.role,
-    membership.c.created_at,
-).join(person, person.c.id == membership.c.person_id)
-
-
-def _member(row: AnyRow) -> Member:
-    return Member(
-        str(row.id),
-        str(row.company_id),
-        str(row.person_id),
-        row.email,
-        row.name,
-        row.role,
-        instant_text(row.created_at),
-    )
-
-
-@operation(
-    "members.list",
-    "GET",
-    "/companies/{company_id}/members",
-    right=Right.INVITE,
-    result=Members,
-)
-def list_members(call: Call, given: ListMembers) -> Members:
-    """Lists a company's own members."""
-    number = company_number(given.company_id)
-    if not call.allows(Right.OPERATE):
-        call.require(Right.INVITE, number, see=Right.SEE_COMPANIES, what="company")
-    company_row(call, number)
-    rows = call.tx.all(
-        _MEMBERS.where(
-            membership.c.company_id == number, membership.c.id > (cursor_number(given.cursor) or 0)
-        )
-        .order_by(membership.c.id)
-        .limit(given.limit + 1)
-    )
-    items = [_member(row) for row in rows[: given.limit]]
-    return Members(items, items[-1].id if len(rows) > given.limit else None)
-
-
-@operation(
-    "members.create",
-    "POST",
-    "/companies/{company_id}/members",
-    right=Right.OPERATE,
-    result=Member,
-    status=201,
-    errors=(Code.NAME_TAKEN, Code.NOT_FOUND),
-)
-def create_member(call: Call, given: CreateMember) -> Member:
-    """Gives a person a role in a company; makes the account when there is none."""
-    number = company_number(given.company_id)
-    company_row(call, number)
-    call.require_open(number)
-    if not is_email(given.email):
-        raise Refused(Code.VALIDATION, "email: not an address", field="email")
-    person_id = _person_for(call, given)
-    try:
-        id_ = call.tx.insert(
-            insert(membership),
-            {
-                "person_id": person_id,
-                "company_id": number,
-                "role": given.role.value,
-                "created_at": call.tx.now_ms,
-            },
-        )
-    except IntegrityError as error:
-        if not broke(error, "uq_membership_person_id_company_id"):
-            raise
-        raise Refused(
-            Code.NAME_TAKEN, "This person is a member of the company already.", field="email"
-        ) from error
-    row = call.tx.one(_MEMBERS.where(membership.c.id == id_))
-    assert row is not None
-    return _member(row)
-
-
-def _person_for(call: Call, given: CreateMember) -> int:
-    account = account_of(call.tx, given.email)
-    if account is not None:
-        if given.password:
-            raise Refused(
-                Code.VALIDATION,
-                "password: this person has an account and a password; leave it out",
-                field="password",
-            )
-        return account.person_id
-    wrong = why_not_a_password(given.password)
-    if wrong is not None:
-        raise Refused(Code.VALIDATION, f"password: {wrong}", field="password")
-    # Without the hash this would be a way around the desk that hashes outside of transactions.
-    assert isinstance(given, HashedMember)
-    assert given.password_hash
-    name = " ".join(given.name.split()) or given.email.strip()
-    try:
-        return make_person(call.tx, given.email, name, given.password_hash)
-    except IntegrityError as error:
-        if not broke(error, "uq_person_email_key"):
-            raise
-        # Somebody made the account at the same time.
-        raise Raced("account of a person") from error

@@ -329,6 +329,7 @@ def wake(call: Call, row: AnyRow, company_id: int, start: str, values: dict[str,
     right=Right.UNREGISTER,
     result=Unregistered,
     moves_credits=True,
+    irrevocable=True,
 )
 def unregister(call: Call, given: OneDevice) -> Unregistered:
     """Ends a device's registration; days left are forfeited, and it becomes dormant."""

@@ -37,6 +37,12 @@ class Site:
     mail: bool = False  # whether there is a server that takes mails
 
 
+ASKS_FIRST = (
+    "The company asks people from above to stay out; one of its own administrators or advanced "
+    "users can let you in for a time, with a support access."
+)
+# What is left to members of a company that demands a second factor, while they have none.
+_WITHOUT_SECOND_FACTOR = frozenset({Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT})
 _NOBODYS = (0, -1)  # no company has such an id
 
 
@@ -81,6 +87,8 @@ class Call:
                 self.require_open(company_id)
             return
         if self.allows(see, company_id):
+            if right in INSIDE and authorize(self.principal, right, self.treasury.path(company_id)):
+                raise Refused(Code.FORBIDDEN, ASKS_FIRST)
             raise Refused(Code.FORBIDDEN, f"This needs the right {right.value} in the company.")
         raise not_found(what)
 
@@ -179,6 +187,7 @@ class Operation:
     file_type: str = ""  # what it answers besides JSON, when it is asked for a file
     guessed: Code | None = None  # says that a secret was wrong; whoever is told so often waits
     body_bytes_max: int = 0  # where a body may be longer than usual
+    irrevocable: bool = False  # no other operation puts it right again
 
     @property
     def writes(self) -> bool:
@@ -207,12 +216,14 @@ def operation(
     file_type: str = "",
     guessed: Code | None = None,
     body_bytes_max: int = 0,
+    irrevocable: bool = False,
 ) -> Callable[[Callable[[Call, Any], Any]], Callable[[Call, Any], Any]]:
     """Registers a use case; its docstring's first line is its summary, its second parameter's
     annotation its input. `tree`: how its transaction holds the tree of companies. `moves_credits`:
     it may book days, so it can be tried out (`dry_run=true`). `file_type`: the content type of
     the `Document` that it may answer instead. `guessed`: how it refuses a secret that is wrong;
-    trying many out is slowed down. `body_bytes_max`: its body may be longer than usual."""
+    trying many out is slowed down. `body_bytes_max`: its body may be longer than usual.
+    `irrevocable`: no other operation puts it right again, so people are asked first."""
 
     def register(function: Callable[[Call, Any], Any]) -> Callable[[Call, Any], Any]:
         assert name not in _operations, name
@@ -234,6 +245,7 @@ def operation(
             file_type,
             guessed,
             body_bytes_max,
+            irrevocable,
         )
         return function
 
@@ -250,6 +262,11 @@ def execute(tx: Transaction, op: Operation, principal: Principal, site: Site, gi
 
     Raises `Refused`.
     """
+    if principal.second_factor_needed and op.right not in _WITHOUT_SECOND_FACTOR:
+        raise Refused(
+            Code.SECOND_FACTOR_NEEDED,
+            "One of your companies demands a second factor; set one up for your account first.",
+        )
     call = Call(tx, principal, site)
     if op.right in (Right.PUBLIC, Right.SIGNED_IN, Right.OWN_ACCOUNT, Right.OPERATE):
         if not call.allows(op.right):

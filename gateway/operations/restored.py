@@ -4,6 +4,7 @@ from sqlalchemy import delete, func, select, update
 
 from gateway.operations.audit_writing import record
 from gateway.operations.credit_codes import void_codes
+from gateway.operations.event_positions import leave_gap
 from gateway.operations.session_ends import end_session
 from gateway.storage.schema import (
     device,
@@ -41,6 +42,7 @@ def void(tx: Transaction, made_at: str) -> dict[str, int]:
         "mails": _end_mails(tx),
     }
     tx.run(update(device_live).values(need_full=True))
+    leave_gap(tx)
     record(
         tx,
         VERB,

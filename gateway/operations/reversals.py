@@ -60,6 +60,7 @@ def reverse(call: Call, given: Reverse) -> Transfer:
     if row is None:
         raise call.missing(Right.MOVE_CREDITS, see=Right.SEE_CREDITS, what="transfer")
     _require(call, row)
+    call.about(company_id=row.company_id)
     take = _from_device if row.kind == Kind.COURTESY else _from_pool
     back = take(call, row, given)
     if back.company_id not in call.principal.memberships:

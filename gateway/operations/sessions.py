@@ -20,6 +20,7 @@ from gateway.domain.sessions import (
     SESSIONS_OF_DEVICE_MAX,
     SESSIONS_OF_PERSON_MAX,
 )
+from gateway.domain.settings import Key
 from gateway.operations.devices import find
 from gateway.operations.newest_first import of_companies
 from gateway.operations.registry import Call, Page, operation
@@ -28,6 +29,7 @@ from gateway.operations.session_views import Session, find_session, rows, show
 from gateway.operations.targets import meant
 from gateway.operations.telling import tell
 from gateway.storage.schema import relay, session
+from gateway.storage.setting_rows import setting_of
 from gateway.storage.transaction import AnyRow
 from wire.endings import Ended
 from wire.relay_control import LEASE_S
@@ -101,6 +103,7 @@ def open_session(call: Call, given: OpenSession) -> Session:
     person_id = call.principal.user_id
     if person_id is None:
         raise Refused(Code.FORBIDDEN, "A session belongs to a person.")
+    reason = _checked_reason(call, given.reason, held.company_id)
     call.tx.lock_person(person_id)
     _require_room(call, held.id, person_id)
     relay_id = _choose_relay(call)
@@ -118,7 +121,7 @@ def open_session(call: Call, given: OpenSession) -> Session:
         "target_name": wish.name,
         "protocol": wish.protocol,
         "right": wish.right.value,
-        "reason": _checked_reason(given.reason),
+        "reason": reason,
         "created_at": call.tx.now_ms,
         "expires_at": call.tx.now_ms + given.minutes * MINUTE_MS,
         "idle_streams_s": IDLE_STREAMS_S,
@@ -195,8 +198,15 @@ def _host_label() -> str:
     return f"s-{text[:HOST_CHARS]}"
 
 
-def _checked_reason(text: str) -> str:
+def _checked_reason(call: Call, text: str, company_id: int) -> str:
+    """The reason as kept; some companies want one for every session. Raises `Refused`."""
     reason = " ".join(text.split())
+    if not reason and setting_of(call.tx, company_id, Key.REQUIRE_REASON):
+        raise Refused(
+            Code.VALIDATION,
+            "reason: the company wants to know what each session is for; say it",
+            field="reason",
+        )
     if not reason.isprintable():
         raise Refused(
             Code.VALIDATION, "reason: has characters that cannot be shown", field="reason"

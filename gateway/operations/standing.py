@@ -4,6 +4,7 @@ from sqlalchemy import bindparam, update
 
 from gateway.domain import service
 from gateway.domain.clock_trust import Trust
+from gateway.domain.happenings import Happening
 from gateway.domain.instants import DAY_MS
 from gateway.domain.ledger import DAYS_PER_CREDIT, Kind
 from gateway.domain.payers import Payment
@@ -26,6 +27,7 @@ from gateway.operations.grace import (
     resume_grace,
     stop_grace,
 )
+from gateway.operations.happening import happened
 from gateway.operations.held import Held, book
 from gateway.operations.prepaid import use_up
 from gateway.operations.service_notices import announce
@@ -285,8 +287,11 @@ def mark_served(tx: Transaction, held: Held) -> None:
 
 
 def _set(tx: Transaction, held: Held, now: Service) -> None:
-    was_active = held.active
+    was_active, before = held.active, (held.state, held.reason)
     held.state, held.reason = now.state.value, now.reason.value
+    if before != (held.state, held.reason):
+        shown = {"state": held.state, "reason": held.reason}
+        happened(tx, Happening.DEVICE_SERVICE, held.company_id, serial=held.serial, detail=shown)
     if held.active == was_active:
         return
     if held.active and held.last_heard_at is not None:

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from gateway.domain.instants import DAY_MS
 from gateway.domain.rights import Scope
 from gateway.people.tokens import hash_token, new_api_token, new_public_id
-from gateway.storage.schema import api_token, person
+from gateway.storage.schema import api_token, password_reset, person
 from gateway.storage.transaction import Transaction
 
 EMAIL_CHARS_MAX = 254
@@ -73,6 +73,18 @@ def make_person(
 def make_operator(tx: Transaction, email: str, name: str, password_hash: str) -> int:
     """A new account marked for the installation; returns the person's id."""
     return make_person(tx, email, name, password_hash, operator=True)
+
+
+def set_password(tx: Transaction, person_id: int, password_hash: str) -> None:
+    """Another password, hashed already; links for a forgotten one are worth nothing any more."""
+    tx.run(update(person).where(person.c.id == person_id).values(password_hash=password_hash))
+    end_reset_links(tx, person_id)
+
+
+def end_reset_links(tx: Transaction, person_id: int) -> None:
+    """They stay as rows for a while: how many there are within an hour is limited."""
+    good = (password_reset.c.person_id == person_id, password_reset.c.expires_at > tx.now_ms)
+    tx.run(update(password_reset).where(*good).values(expires_at=tx.now_ms))
 
 
 def make_token(

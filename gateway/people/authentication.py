@@ -1,12 +1,13 @@
 """Who a request comes from, read in the same transaction as what it does."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from sqlalchemy import bindparam, select
 
 from gateway.domain.rights import ANONYMOUS, Principal, Role, Scope, Token, name_of_user
+from gateway.people.demands import Demands, demands_on
 from gateway.people.memberships import in_force
 from gateway.people.sign_ins import IDLE_MS
 from gateway.people.tokens import TOKEN_CHARS_MAX, hash_token
@@ -62,6 +63,7 @@ _BY_TOKEN = (
     select(
         person.c.id,
         person.c.operator,
+        person.c.totp_since,
         api_token.c.id.label("token_id"),
         api_token.c.scopes,
         api_token.c.companies,
@@ -71,7 +73,14 @@ _BY_TOKEN = (
     .where(api_token.c.token_hash == bindparam("hash"), api_token.c.expires_at > bindparam("now"))
 )
 _BY_COOKIE = (
-    select(person.c.id, person.c.operator, sign_in.c.csrf, sign_in.c.used_at)
+    select(
+        person.c.id,
+        person.c.operator,
+        person.c.totp_since,
+        sign_in.c.id.label("sign_in_id"),
+        sign_in.c.csrf,
+        sign_in.c.used_at,
+    )
     .join(sign_in, sign_in.c.person_id == person.c.id)
     .where(
         sign_in.c.token_hash == bindparam("hash"),
@@ -96,7 +105,9 @@ def identity_of(tx: Transaction, credential: Credential) -> Identity:
         row = tx.one(_BY_TOKEN, {"hash": hash_token(credential.token), "now": tx.now_ms})
         if row is None:
             return NOBODY
-        return Identity(_principal(tx, row, _token(row)), used_at_ms=row.used_at or 0)
+        demands = demands_on(tx, row.id)
+        principal = _demanded(row, demands, _principal(tx, row, _token(row)))
+        return Identity(principal, used_at_ms=row.used_at or 0)
     if credential.means is Means.COOKIE:
         row = tx.one(
             _BY_COOKIE,
@@ -106,7 +117,13 @@ def identity_of(tx: Transaction, credential: Credential) -> Identity:
                 "idle_since": tx.now_ms - IDLE_MS,
             },
         )
-        return NOBODY if row is None else Identity(_principal(tx, row), row.csrf, row.used_at)
+        if row is None:
+            return NOBODY
+        demands = demands_on(tx, row.id)
+        if row.used_at <= tx.now_ms - demands.idle_ms:
+            return NOBODY
+        principal = _demanded(row, demands, _principal(tx, row, sign_in_id=row.sign_in_id))
+        return Identity(principal, row.csrf, row.used_at)
     if credential.means is Means.ADMIN_SOCKET:
         # Whoever opens the socket owns the data directory and could write the database itself,
         # so it acts as the first operator and stands in the ledger under that name.
@@ -115,13 +132,22 @@ def identity_of(tx: Transaction, credential: Credential) -> Identity:
     return NOBODY
 
 
+def _demanded(row: AnyRow, demands: Demands, principal: Principal) -> Principal:
+    """Without the second factor that a company demands there are no roles, until it is set up."""
+    if not demands.second_factor or row.totp_since is not None:
+        return principal
+    return replace(principal, operator=False, memberships={}, second_factor_needed=True)
+
+
 def _token(row: AnyRow) -> Token:
     """What the token leaves; a scope that this version does not know gives nothing."""
     scopes = frozenset(Scope(name) for name in json.loads(row.scopes) if name in _SCOPES)
     return Token(row.token_id, scopes, frozenset(json.loads(row.companies)))
 
 
-def _principal(tx: Transaction, row: AnyRow, token: Token | None = None) -> Principal:
+def _principal(
+    tx: Transaction, row: AnyRow, token: Token | None = None, sign_in_id: str = ""
+) -> Principal:
     """A person with all rights of the moment."""
     # A role that this version does not know gives nothing.
     memberships = {
@@ -135,4 +161,5 @@ def _principal(tx: Transaction, row: AnyRow, token: Token | None = None) -> Prin
         operator=bool(row.operator),
         memberships=memberships,
         token=token,
+        sign_in=sign_in_id,
     )

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -15,6 +18,7 @@ PASSWORD_CHARS_MIN = 8
 PASSWORD_CHARS_MAX = 200
 # Each check holds its memory, so a crowd at the door must not become a crowd in memory.
 CHECKS_AT_ONCE_MAX = 2
+_PREFIX = "$argon2id$"
 
 
 def hash_password(password: str) -> str:
@@ -44,11 +48,20 @@ def why_not_a_password(password: str) -> str | None:
     return None
 
 
+@dataclass(slots=True)
+class _Queue:
+    """Those from one address: one of them is in the room, or waits for it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
+
+
 class PasswordDesk:
     """Hashes and checks passwords on threads, a few at a time."""
 
     def __init__(self) -> None:
         self._room = asyncio.Semaphore(CHECKS_AT_ONCE_MAX)
+        self._queues: dict[str, _Queue] = {}
         self._nobodys_hash: str | None = None
 
     async def hash(self, password: str) -> str:
@@ -56,12 +69,31 @@ class PasswordDesk:
         async with self._room:
             return await asyncio.to_thread(hash_password, password)
 
-    async def check(self, password: str, hash_text: str | None) -> bool:
-        """Whether the password fits; without an account (None) it costs the same and fails."""
-        async with self._room:
+    async def check(self, password: str, hash_text: str | None, *, whose: str = "") -> bool:
+        """Whether the password fits; without an account (None) it costs the same and fails.
+
+        So does the text of an account that has no password. `whose`: where it comes from; a crowd
+        from one address waits behind itself, and others behind one of it at most.
+        """
+        hashed = hash_text is not None and hash_text.startswith(_PREFIX)
+        async with self._turn(whose), self._room:
             if self._nobodys_hash is None:
                 self._nobodys_hash = await asyncio.to_thread(hash_password, "nobody's password")
-            fits = await asyncio.to_thread(
-                verify_password, password, hash_text or self._nobodys_hash
-            )
-        return fits and hash_text is not None
+            text = hash_text if hash_text is not None and hashed else self._nobodys_hash
+            fits = await asyncio.to_thread(verify_password, password, text)
+        return fits and hashed
+
+    @asynccontextmanager
+    async def _turn(self, whose: str) -> AsyncIterator[None]:
+        if not whose:
+            yield
+            return
+        queue = self._queues.setdefault(whose, _Queue())
+        queue.length += 1
+        try:
+            async with queue.lock:
+                yield
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[whose]

@@ -18,6 +18,11 @@ def new_sign_in_token() -> str:
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
+def new_link_token() -> str:
+    """What the address of a link carries that is good once."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
 def new_public_id() -> str:
     """A name under which a token or sign-in is listed and ended; it opens nothing."""
     return secrets.token_hex(8)
@@ -29,5 +34,8 @@ def new_csrf_token() -> str:
 
 
 def hash_token(token: str) -> bytes:
-    """The form in which tokens are stored and looked up."""
-    return hashlib.sha256(token.encode()).digest()
+    """The form in which tokens are stored and looked up.
+
+    A header may bring any bytes: those that are no text stand in it as surrogates.
+    """
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

@@ -44,7 +44,6 @@ audit_seal = Table(
     Column("position", Id, primary_key=True),
     Column("audit_id", Id, nullable=False, unique=True),
     Column("hash", LargeBinary, nullable=False),
-    instant("at"),
 )
 
 # What happened, for those who watch; a position is given in the order of commits.
@@ -55,10 +54,10 @@ event = Table(
     Column("position", BigInteger, unique=True),
     instant("at"),
     Column("kind", Text, nullable=False),
-    Column("right", Text, nullable=False),  # what one needs in the company to hear of it
     Column("company_id", Id, nullable=False),
     Column("serial", Text),
     Column("subject", Text, nullable=False),
+    Column("person_id", Id),  # whose it is; who else hears of it is said by its kind
     Column("detail", Text, nullable=False),  # JSON
     Index(
         "ix_event_unplaced",

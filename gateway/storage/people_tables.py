@@ -62,10 +62,12 @@ invitation = Table(
     Column("token_hash", LargeBinary, nullable=False, unique=True),
     instant("created_at"),
     instant("sent_at"),
+    Column("sends", Integer, nullable=False),  # of late: what one person sends is limited
     instant("expires_at"),
     instant("ended_at", nullable=True),
-    Column("ended_because", Text),  # accepted, withdrawn
+    Column("ended_because", Text),  # accepted, withdrawn, closed (the company was)
     Index(None, "company_id", "id"),
+    Index(None, "inviter_id", "sent_at"),
     Index(
         "uq_invitation_open",
         "company_id",
@@ -84,6 +86,15 @@ password_reset = Table(
     instant("created_at"),
     instant("expires_at"),
     Index(None, "person_id"),
+)
+
+# Addresses for which a new password was asked, whether they have an account or not.
+password_reset_asked = Table(
+    "password_reset_asked",
+    metadata,
+    id_column(),
+    Column("email_key", Text, nullable=False),
+    instant("asked_at"),
 )
 
 recovery_code = Table(

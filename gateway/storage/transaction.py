@@ -32,6 +32,7 @@ class Signal(StrEnum):
     OUTBOX = "outbox"
     RECHECK = "recheck"
     RELAY = "relay"  # a lease has something new to say
+    EVENTS = "events"  # there are more events for those who watch
 
 
 class Transaction(ABC):
@@ -40,6 +41,7 @@ class Transaction(ABC):
     __slots__ = (
         "booked",
         "connection",
+        "credited",
         "locked",
         "now_ms",
         "operation_id",
@@ -70,6 +72,7 @@ class Transaction(ABC):
         self.signals: set[Signal] = set()  # given once this transaction is committed
         self.booked: list[str] = []  # ids of the transfers of this transaction
         self.rechecks: set[int] = set()  # companies that it queued for another look
+        self.credited: set[int] = set()  # companies whose balance it changed, as was told
 
     @property
     def today(self) -> int:

@@ -112,7 +112,8 @@ def _sign_in_page(
     return page
 
 
-async def _form(request: web.Request) -> dict[str, str]:
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The fields of a form that was sent. Raises `Refused`."""
     body = await read_body(request, FORM_BYTES_MAX)
     try:
         fields = parse_qs(
@@ -124,7 +125,7 @@ async def _form(request: web.Request) -> dict[str, str]:
 
 
 async def _login_sent(request: web.Request) -> web.Response:
-    form = await _form(request)
+    form = await read_form(request)
     email, password = form.get("email", ""), form.get("password", "")
     following = local_address(form.get("next", START))
     try:
@@ -149,7 +150,7 @@ async def _login_sent(request: web.Request) -> web.Response:
 
 
 async def _logout_sent(request: web.Request) -> web.Response:
-    form = await _form(request)
+    form = await read_form(request)
     try:
         await signing_in.leave(request, form.get("csrf", ""))
     except Refused as error:

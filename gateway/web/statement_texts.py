@@ -98,7 +98,7 @@ def language_of(asked: str, accepted: str) -> str:
     return LANGUAGES[0]
 
 
-def words_of(language: str) -> Callable[[str], str]:
+def words_of(language: str, words: Mapping[str, tuple[str, str]] = WORDS) -> Callable[[str], str]:
     """The words of a language by key; a missing key is a mistake of ours."""
     column = LANGUAGES.index(language)
-    return lambda key: WORDS[key][column]
+    return lambda key: words[key][column]

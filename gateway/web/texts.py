@@ -10,6 +10,7 @@ ENGLISH: Mapping[str, str] = {
     "sign_out": "Sign out",
     "email": "E-mail",
     "password": "Password",
+    "forgot": "Forgot your password?",
     "sign_in_wrong": "E-mail or password is wrong.",
     "sign_in_form_incomplete": "Type both e-mail and password.",
     "status": "Status",

@@ -1,10 +1,12 @@
 """Fixtures of the contract tests: a fresh world each, on both engines."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.storage.transaction import Transaction
 from tests.contract.backups import installed
 from tests.contract.gateways import TwoGateways
 from tests.contract.lived import S, live_through
@@ -88,3 +90,22 @@ def data(world: World, tmp_path: Path) -> Path:
     live_through(world)
     world.join(S)
     return installed(world.address, tmp_path / "data")
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that a transaction sends."""
+    sent: list[str] = []
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def count(tx: Transaction, statement: Any, *more: Any, **named: Any) -> Any:
+            sent.append(str(statement))
+            return method(tx, statement, *more, **named)
+
+        return count
+
+    for kind in (Transaction, *Transaction.__subclasses__()):
+        for name in ("all", "one", "scalar", "run", "fetch"):
+            if name in vars(kind):
+                monkeypatch.setattr(kind, name, counted(vars(kind)[name]))
+    return sent

@@ -11,13 +11,14 @@ from sqlalchemy import insert, update
 from gateway.domain.instants import DAY_MS
 from gateway.domain.refusals import Refused
 from gateway.domain.rights import Role, Scope
+from gateway.operations.memberships import HashedMember
 from gateway.operations.registry import execute
 from gateway.people import sign_ins
 from gateway.people.accounts import make_person, make_token
 from gateway.people.authentication import NO_CREDENTIAL, Credential, Means, identity_of
 from gateway.people.tokens import new_api_token, new_sign_in_token
 from gateway.storage.locks import Tree
-from gateway.storage.schema import company, membership
+from gateway.storage.schema import company, membership, support_access
 from gateway.storage.transaction import Transaction
 from tests.contract.world import OPERATIONS, SITE, World
 from tests.relay_row import one_relay
@@ -93,6 +94,8 @@ class RightsWorld:
         asked = do("credit-requests.create", company_id=below, credits=1, note="")
         moved = do("credits.move", source=company_id, target=below, credits=1)
         opened = do("sessions.open", serial=serial, protocol="http")
+        invited = {"company_id": company_id, "email": "asked@example.org", "role": "basic"}
+        asks = do("invitations.create", **invited)
         csv = f"serial\n{serial[:-1]}7\n" if company_id == self.company else "serial\n0000000006\n"
         loaded = do("devices.import", company_id=company_id, csv=csv, activate="later")
         return {
@@ -103,7 +106,33 @@ class RightsWorld:
             "transfer": moved["transfers"][0]["id"],
             "session": opened["id"],
             "import": loaded["id"],
+            "invitation": asks["id"],
+            "membership": self._basic_member(company_id),
+            "access": self._support_access(company_id),
         }
+
+    def _support_access(self, company_id: str) -> str:
+        """Granted by somebody inside; the world's operator has no role there."""
+        row = {"company_id": int(company_id), "granted_by": "user:9", "reason": "help"}
+        return str(
+            self.world.write(
+                lambda tx: tx.insert(
+                    insert(support_access),
+                    {**row, "granted_at": tx.now_ms, "until": tx.now_ms + DAY_MS},
+                )
+            )
+        )
+
+    def _basic_member(self, company_id: str) -> str:
+        """Somebody with the least role that advanced users may give."""
+        email = f"basic-of-{company_id}@example.org"
+        given: dict[str, Any] = {"email": email, "role": Role.BASIC, "password": "-" * 12}
+        hashed = HashedMember(company_id=company_id, password_hash="-", **given)
+        op = OPERATIONS["members.create"]
+        made = self.world.write(
+            lambda tx: execute(tx, op, self.world.principal(tx, 1), SITE, hashed)
+        )
+        return str(made.id)
 
     def _make_callers(self, tx: Transaction) -> list[Caller]:
         return list(self._callers(tx))

@@ -23,6 +23,7 @@ from gateway.operations.joining import join
 from gateway.operations.registry import Site, execute, operations
 from gateway.operations.ticket_making import TicketSigner
 from gateway.people.accounts import make_operator
+from gateway.people.memberships import in_force
 from gateway.storage.address import Address, is_postgres
 from gateway.storage.locks import Tree
 from gateway.storage.schema import account, company, device, device_live, membership, mqtt_login
@@ -169,7 +170,7 @@ class World:
     def principal(self, tx: Transaction, person_id: int) -> Principal:
         rows = tx.all(
             select(membership.c.company_id, membership.c.role).where(
-                membership.c.person_id == person_id
+                membership.c.person_id == person_id, in_force(tx.now_ms)
             )
         )
         roles = {row.company_id: Role(row.role) for row in rows}

@@ -1,13 +1,17 @@
 """`fleetgate admin` against the real server: over the socket and over HTTP."""
 
+import asyncio
+import contextlib
 import json
+import os
+import pty
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.storage.address import Address
-from tests.admin_command import admin
+from tests.admin_command import COMMAND, ROOT, admin
 from tests.api_server import PASSWORD, ApiServer, api_server, everything_works
 
 
@@ -98,7 +102,7 @@ async def test_status_and_help(server: ApiServer) -> None:
     code, out, _ = await admin(None, "devices", "register", "--help")
     assert code == 0 and "--company-id" in out and "required" in out
     code, out, _ = await admin(None, "members", "create", "--help")
-    assert code == 0 and "`administrator` or `billing`" in out
+    assert code == 0 and "`administrator` or `advanced`" in out
     code, out, _ = await admin(None, "credits", "grant", "--help")
     assert code == 0 and "--credits NUMBER" in out
 
@@ -114,3 +118,64 @@ async def test_a_cell_of_a_file_does_not_steer_the_terminal(
     )
     assert code == 2 and out == "" and "line 2" in error and "RED" in error
     assert "\x1b" not in error
+
+
+async def test_what_cannot_be_undone_is_asked_about(server: ApiServer) -> None:
+    company_id = await server.company("Acme")
+    await admin(server, "credits", "grant", "--company-id", company_id, "--credits", "1")
+    serial = "0000000001"
+    await admin(server, "devices", "register", "--serial", serial, "--company-id", company_id)
+    unregister = ("devices", "unregister", serial)
+
+    async def is_there() -> bool:
+        status, _, _ = await server.ask("GET", f"/api/v1/devices/{serial}")
+        return status == 200
+
+    # A script says so itself; what it would do can be seen first.
+    code, _, error = await admin(server, *unregister)
+    assert code == 2 and "--yes" in error and "--dry-run" in error
+    code, out, _ = await admin(server, *unregister, "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["dry_run"] is True
+    assert await is_there()
+    # At a terminal it asks.
+    code, said = await _at_a_terminal(server, *unregister, typed="n")
+    assert code == 1 and "cannot be undone" in said and "nothing was done" in said
+    assert await is_there()
+    code, said = await _at_a_terminal(server, *unregister, typed="y")
+    assert code == 0, said
+    assert not await is_there()
+    # What can be undone is not asked about, and everything else takes no --yes.
+    code, _, error = await admin(server, "companies", "suspend", company_id, "--reason", "unpaid")
+    assert code == 0, error
+    code, _, error = await admin(server, "companies", "close", company_id, "--yes", "--json")
+    assert code == 0, error
+    code, _, error = await admin(server, "companies", "show", company_id, "--yes")
+    assert code == 2 and "No such option" in error
+
+
+async def _at_a_terminal(server: ApiServer, *words: str, typed: str) -> tuple[int, str]:
+    """Exit code, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *(*words, "--data", str(server.admin_socket.parent)),
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "100", "TERM": "dumb"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    os.write(ours, f"{typed}\n".encode())
+    shown = await asyncio.to_thread(_all_of, ours)
+    os.close(ours)
+    return await process.wait(), shown
+
+
+def _all_of(terminal: int) -> str:
+    """What is written to it until nobody has it open any more."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while more := os.read(terminal, 4096):
+            said += more
+    return said.decode()

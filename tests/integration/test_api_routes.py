@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from yarl import URL
 
 from gateway.api.catalogue import PREFIX, all_operations
 from gateway.api.openapi import errors_of
@@ -17,7 +18,7 @@ from gateway.operations import people
 from gateway.people.accounts import make_token
 from gateway.storage.address import Address
 from gateway.storage.store import StoreBusy
-from tests.api_server import PASSWORD, ApiServer, api_server
+from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
 
 @pytest.fixture
@@ -222,6 +223,53 @@ async def test_limits_are_said_in_headers(server: ApiServer) -> None:
     assert int(response.headers["RateLimit-Limit"]) >= 400
     assert int(response.headers["RateLimit-Remaining"]) < int(response.headers["RateLimit-Limit"])
     assert int(response.headers["RateLimit-Reset"]) >= 0
+
+
+# What requests are read for, besides their address and body.
+READ_HEADERS = (
+    "Accept",
+    "Accept-Language",
+    "Authorization",
+    "Cookie",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Origin",
+    "Sec-Fetch-Mode",
+    "Sec-Fetch-Site",
+    "User-Agent",
+    "X-CSRF-Token",
+    "X-Forwarded-For",
+    "X-Request-ID",
+)
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xfe", b"Bearer \xff", b"fleetgate=\xff", b"\xed\xa0\x80"])
+async def test_headers_of_any_bytes_are_no_error_of_the_server(
+    server: ApiServer, sent: bytes
+) -> None:
+    signed_in = await server.done(
+        "POST", "/api/v1/login", {"email": EMAIL, "password": PASSWORD}, token=None
+    )
+    cookie = server.client.cookie_jar.filter_cookies(URL(server.url))["fleetgate"].value
+    known = {"Cookie": f"fleetgate={cookie}", "X-CSRF-Token": signed_in["csrf"]}
+    for name in READ_HEADERS:
+        headers = {key: value.encode() for key, value in known.items()} | {name: sent}
+        lines = b"".join(key.encode() + b": " + value + b"\r\n" for key, value in headers.items())
+        for method, path in (
+            (b"GET", b"/api/v1/me"),
+            (b"POST", b"/api/v1/companies"),
+            (b"GET", b"/"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.listening.port)
+            body = b'{"name": "' + name.encode() + sent[:1].hex().encode() + b'"}'
+            head = b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % (method, path)
+            about = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            writer.write(head + lines + about + body)
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            status = int(answer.split(b" ", 2)[1])
+            assert status < 500, (name, method, path, answer)
 
 
 async def test_no_secret_is_logged(server: ApiServer, caplog: pytest.LogCaptureFixture) -> None:

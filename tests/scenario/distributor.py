@@ -70,6 +70,7 @@ class ByCommand:
         words = [noun, verb, *(str(left.pop(name)) for name in op.path_fields)]
         for name, value in left.items():
             words += _option(op, name, value)
+        words += ["--yes"] if op.irrevocable else []
         done = self.runner.invoke(
             application, [*words, "--json", "--data", str(self.installation.data)]
         )

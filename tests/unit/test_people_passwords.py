@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from gateway.people import passwords
 from gateway.people.accounts import email_key, is_email
 from gateway.people.authentication import Credential, Means
@@ -42,6 +44,44 @@ async def test_only_a_few_checks_hold_their_memory_at_once() -> None:
         for _ in range(20):
             tasks.create_task(one())
     assert most == passwords.CHECKS_AT_ONCE_MAX
+
+
+async def test_an_account_without_a_password_costs_a_check_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[str] = []
+
+    def note(_password: str, hash_text: str) -> bool:
+        checked.append(hash_text)
+        return True
+
+    monkeypatch.setattr(passwords, "verify_password", note)
+    desk = PasswordDesk()
+    for text in (None, "", "-", "erased"):
+        assert not await desk.check("any", text)
+    assert len(checked) == 4 and all(text.startswith("$argon2id$") for text in checked)
+
+
+async def test_a_crowd_from_one_address_waits_behind_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(passwords, "verify_password", lambda password, _text: bool(password))
+    desk = PasswordDesk()
+    hashed = await desk.hash("any")
+
+    async def one(whose: str) -> None:
+        assert await desk.check("any", hashed, whose=whose)
+        done.append(whose)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(50):
+            for crowd in ("192.0.2.1", "192.0.2.2"):
+                tasks.create_task(one(crowd))
+        tasks.create_task(one("198.51.100.9"))
+    # Behind one of each crowd, and whoever was in the room already.
+    assert len(done) == 101 and done.index("198.51.100.9") <= 2 + passwords.CHECKS_AT_ONCE_MAX
+    assert not desk._queues
 
 
 def test_tokens_are_long_and_stored_hashed() -> None:

@@ -92,6 +92,36 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fake.throttle._waiting
 
 
+def test_ten_thousand_failures_from_fifty_addresses_keep_nobody_out() -> None:
+    """The victim, from a new address, waits a minute at most; and so does an unknown account."""
+    fake, delays = Fake(), {}
+    for account in ("victim", "nobody"):
+        for number in range(10_000):
+            fake.now_ms += 1
+            fake.attempt(account, f"10.0.0.{number % 50}")
+        delays[account] = fake.attempt(account, "198.51.100.9")
+    assert delays["victim"] == delays["nobody"] == module.DELAY_S_MAX == 60
+    # The owner gets in, which ends it; strangers begin anew.
+    assert fake.attempt("victim", "198.51.100.9", right=True) == 60
+    assert fake.attempt("victim", "198.51.100.9", right=True) == 0
+
+
+def test_all_that_wait_from_fifty_addresses_leave_room_for_another() -> None:
+    fake = Fake()
+    waiting = []
+    for number in range(10_000):
+        attempt = fake.throttle.attempt("victim", f"10.0.0.{number % 50}")
+        try:
+            attempt.__enter__()
+        except TooManyWait:
+            continue
+        waiting.append(attempt)
+    assert len(waiting) == 50 * module.WAITING_OF_ONE_ADDRESS_MAX
+    assert fake.attempt("victim", "198.51.100.9", right=True) == 60
+    for attempt in waiting:
+        attempt.__exit__(None, None, None)
+
+
 def test_what_does_not_count_is_forgotten_and_forgives_nothing() -> None:
     fake = Fake()
     for _ in range(6):

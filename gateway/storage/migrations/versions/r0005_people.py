@@ -48,6 +48,13 @@ def _persons() -> None:
     )
     op.create_index(op.f("ix_password_reset_person_id"), "password_reset", ["person_id"])
     op.create_table(
+        "password_reset_asked",
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("email_key", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_password_reset_asked")),
+    )
+    op.create_table(
         "recovery_code",
         sa.Column("code_hash", sa.LargeBinary(), nullable=False),
         sa.Column("person_id", _ID, nullable=False),
@@ -72,6 +79,7 @@ def _invitations() -> None:
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("sent_at", sa.BigInteger(), nullable=False),
+        sa.Column("sends", sa.Integer(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_because", sa.Text(), nullable=True),
@@ -85,6 +93,9 @@ def _invitations() -> None:
         sa.UniqueConstraint("token_hash", name=op.f("uq_invitation_token_hash")),
     )
     op.create_index(op.f("ix_invitation_company_id_id"), "invitation", ["company_id", "id"])
+    op.create_index(
+        op.f("ix_invitation_inviter_id_sent_at"), "invitation", ["inviter_id", "sent_at"]
+    )
     op.create_index(
         "uq_invitation_open",
         "invitation",
@@ -233,7 +244,6 @@ def _audit() -> None:
         sa.Column("position", _ID, nullable=False),
         sa.Column("audit_id", _ID, nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("position", name=op.f("pk_audit_seal")),
         sa.UniqueConstraint("audit_id", name=op.f("uq_audit_seal_audit_id")),
     )
@@ -247,10 +257,10 @@ def _events() -> None:
         sa.Column("position", sa.BigInteger(), nullable=True),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("right", sa.Text(), nullable=False),
         sa.Column("company_id", _ID, nullable=False),
         sa.Column("serial", sa.Text(), nullable=True),
         sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("person_id", _ID, nullable=True),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_event")),
         sa.UniqueConstraint("position", name=op.f("uq_event_position")),

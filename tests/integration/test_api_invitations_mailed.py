@@ -1,0 +1,64 @@
+"""An invitation by mail, from the desk over a real SMTP server into a real browser."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.jobs.mail_sender import MailSender
+from gateway.storage.address import Address
+from gateway.web.invitation_texts import WORDS
+from tests.api_server import ApiServer, api_server
+from tests.browser import browsing
+from tests.mail_server import Mailboxes, link_in, mail_server
+
+ANN = "ann@example.org"
+SECRET = "a very long secret"
+INVITATIONS = "/api/v1/invitations"
+
+
+@pytest.fixture
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database, mail=True) as running:
+        yield running
+
+
+async def mailed(server: ApiServer, boxes: Mailboxes, company_id: str, role: str) -> str:
+    """The token in the link that arrives."""
+    content = {"email": ANN, "company_id": company_id, "role": role}
+    made = await server.done("POST", INVITATIONS, content)
+    assert "link" not in made
+    sender = MailSender(server.store, server.clock, server.telemetry, server.site, boxes.settings())
+    await sender.send_due()
+    recipient, message = boxes.arrived[-1]
+    assert recipient == ANN
+    beginning = f"{server.site.public_url}/invitation/"
+    return link_in(message, beginning).removeprefix(beginning)
+
+
+async def test_a_link_in_a_mail_takes_one_person_in_twice(server: ApiServer) -> None:
+    acme, beta = await server.company(), await server.company("Beta")
+    async with mail_server() as boxes, browsing() as browser:
+        token = await mailed(server, boxes, acme, "advanced")
+        tab = await browser.new_page()
+        refused: list[str] = []
+        tab.on("console", lambda said: refused.append(said.text))
+        await tab.goto(f"{server.url}/invitation/{token}")
+        assert await tab.locator("#email").input_value() == ANN
+        await tab.fill("#name", "Ann Example")
+        await tab.fill("#password", SECRET)
+        await tab.click("button")
+        await tab.wait_for_url("**/status")
+        assert "Ann Example" in await tab.content()
+        # Signed in already: one button.
+        token = await mailed(server, boxes, beta, "billing")
+        await tab.goto(f"{server.url}/invitation/{token}")
+        assert f"signed in as {ANN}" in await tab.content()
+        await tab.click("main button")
+        await tab.wait_for_url("**/status")
+        await tab.goto(f"{server.url}/invitation/{token}")
+        assert WORDS["over"][0] in await tab.content()
+        found = await tab.evaluate("fetch('/api/v1/me').then(answer => answer.json())")
+        roles = {one["company_name"]: one["role"] for one in found["memberships"]}
+        assert roles == {"Acme": "advanced", "Beta": "billing"}
+        assert not [one for one in refused if "Policy" in one]
