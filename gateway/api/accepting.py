@@ -32,7 +32,6 @@ from gateway.operations.people import SignIn
 from gateway.operations.registry import execute
 from gateway.people import sign_ins
 from gateway.people.authentication import Credential, Identity, Means, identity_of
-from gateway.people.sign_ins import cleaned_agent
 from gateway.people.tokens import new_sign_in_token
 from gateway.storage.transaction import Transaction
 
@@ -106,8 +105,6 @@ async def _accept(
         name=given.name,
         password_hash=password_hash,
         new_cookie=new_sign_in_token() if of_browser else "",
-        address=client_address(request, services.http),
-        user_agent=cleaned_agent(request.headers.get("User-Agent", "")),
         address=client_address(request, services.http),
         user_agent=sign_ins.cleaned_agent(request.headers.get("User-Agent", "")),
     )

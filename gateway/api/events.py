@@ -10,7 +10,6 @@ import logging
 import msgspec
 from aiohttp import web
 
-
 from gateway.api.catalogue import operation_called
 from gateway.api.envelope import dress
 from gateway.api.execution import answer_operation, identify, query_of, touch
@@ -120,7 +119,9 @@ class _Stream:
         if transport is not None and isinstance(transport, asyncio.WriteTransport):
             transport.set_write_buffer_limits(high=BUFFERED_BYTES_MAX)
         try:
-            await self._write(f"retry: {RETRY_MS}\n\n")
+            # Who has heard nothing yet comes back to where it began; the others have an id.
+            begun = "" if first.events else f"id: {first.position}\n"
+            await self._write(f"retry: {RETRY_MS}\n{begun}\n")
             await self._send(first)
             while not self._over():
                 await self._send(await self.look())
@@ -180,5 +181,3 @@ def _shown(event: Event) -> str:
 def _block(kind: str, position: str, data: object) -> str:
     """One server-sent event; JSON has no line ends."""
     return f"id: {position}\nevent: {kind}\ndata: {msgspec.json.encode(data).decode()}\n\n"
-
-

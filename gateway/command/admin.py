@@ -197,7 +197,7 @@ def _make_sure(op: Operation) -> None:
         first = "see with --dry-run what it would do, then " if op.moves_credits else ""
         raise _usage(f"this cannot be undone: {first}give --yes")
     if not typer.confirm(f"{op.summary}. This cannot be undone. Do it?", err=True):
-        raise _failed("nothing was done")
+        raise failed("nothing was done")
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:
@@ -331,7 +331,12 @@ def _asked(server: Server, method: str, path: str, **more: Any) -> Answer:
     try:
         answer = server.ask(method, path, **more)
     except Unreachable as error:
-        raise _failed(str(error)) from error
+        raise failed(str(error)) from error
+    return answered(answer)
+
+
+def answered(answer: Answer) -> Answer:
+    """The answer, unless it is a refusal, which ends the command."""
     if answer.status < 300:
         return answer
     problem = answer.content if isinstance(answer.content, dict) else {}
@@ -343,7 +348,7 @@ def _asked(server: Server, method: str, path: str, **more: Any) -> Answer:
         text += f"\n{NEXT[Code(code)]}"
     if code == Code.INTERNAL:
         text += f" Request {problem.get('request_id')}."
-    raise _usage(text) if code == Code.VALIDATION else _failed(text)
+    raise _usage(text) if code == Code.VALIDATION else failed(text)
 
 
 def _show(noun: str, content: Any, *, as_json: bool) -> None:
@@ -359,7 +364,8 @@ def _show(noun: str, content: Any, *, as_json: bool) -> None:
     print_answer(noun, content)
 
 
-def _failed(text: str, code: int = EXIT_FAILED) -> typer.Exit:
+def failed(text: str, code: int = EXIT_FAILED) -> typer.Exit:
+    """Says on standard error why the command ends."""
     # A cell of a file or a name may stand in it, and must not steer a terminal.
     shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
     typer.echo(f"fleetgate: {shown}", err=True)
@@ -367,7 +373,7 @@ def _failed(text: str, code: int = EXIT_FAILED) -> typer.Exit:
 
 
 def _usage(text: str) -> typer.Exit:
-    return _failed(text, EXIT_USAGE)
+    return failed(text, EXIT_USAGE)
 
 
 def _add_commands() -> None:

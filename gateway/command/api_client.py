@@ -5,7 +5,8 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,50 @@ class Server:
         shown = raw.decode() if is_file else _decoded(raw)
         return Answer(status, shown, answered.get("idempotency-replayed") == "true")
 
+    @contextmanager
+    def stream(self, path: str, query: Mapping[str, Any]) -> Iterator["Iterator[str] | Answer"]:
+        """The lines of a stream of events, for as long as it lasts; or the refusal."""
+        headers = {"Accept": "text/event-stream"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        connection = self._connection()
+        try:
+            with self._explained():
+                target = f"{path}?{urlencode(query, doseq=True)}" if query else path
+                connection.request("GET", target, None, headers)
+                response = connection.getresponse()
+                is_stream = response.getheader("Content-Type", "").startswith("text/event-stream")
+                raw = b"" if is_stream else response.read(ANSWER_BYTES_MAX)
+            if is_stream:
+                yield self._lines(response)
+            else:
+                yield Answer(response.status, _decoded(raw), replayed=False)
+        finally:
+            connection.close()
+
+    def _lines(self, response: http.client.HTTPResponse) -> Iterator[str]:
+        with self._explained():
+            for line in response:
+                yield line.decode().rstrip("\n")
+
     def _exchange(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
         connection = self._connection()
         try:
-            connection.request(method, target, body or None, dict(headers))
-            response = connection.getresponse()
-            raw = response.read(ANSWER_BYTES_MAX)
-            return response.status, {k.lower(): v for k, v in response.getheaders()}, raw
+            with self._explained():
+                connection.request(method, target, body or None, dict(headers))
+                response = connection.getresponse()
+                raw = response.read(ANSWER_BYTES_MAX)
+                return response.status, {k.lower(): v for k, v in response.getheaders()}, raw
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says of a connection that fails what to look at. Raises `Unreachable`."""
+        try:
+            yield
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(
                 f"{self.url}: its certificate was not accepted ({error.verify_message}). "
@@ -84,8 +120,6 @@ class Server:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(self._explanation(error)) from error
-        finally:
-            connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.admin_socket is not None:

@@ -235,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _add_admin() -> None:
     try:
         module = import_module("gateway.command.admin")
+        import_module("gateway.command.following")
     except ModuleNotFoundError as error:
         if error.name != "gateway.command.admin":
             raise

@@ -17,12 +17,12 @@ from gateway.command.admin import (
     JSON_OPTION,
     TOKEN_OPTION,
     URL_OPTION,
+    answered,
     application,
     chosen_server,
     failed,
-    require_answered,
 )
-from gateway.command.api_client import Server, Unreachable
+from gateway.command.api_client import Answer, Server, Unreachable
 from gateway.domain.happenings import Happening
 
 PATH = f"{PREFIX}/events"
@@ -109,10 +109,11 @@ def _follow(server: Server, query: dict[str, Any], *, as_json: bool) -> None:
     tries = 0
     while True:
         try:
-            with server.stream(PATH, query) as (status, lines):
-                if status != 200:
-                    require_answered(status, "\n".join(lines))
-                for block in blocks(lines):
+            with server.stream(PATH, query) as stream:
+                if isinstance(stream, Answer):
+                    answered(stream)
+                    raise failed("the answer is no stream: is this address Fleetgate's?")
+                for block in blocks(stream):
                     tries = 0
                     if block.id:
                         query["after"] = block.id

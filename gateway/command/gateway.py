@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -56,10 +56,10 @@ from gateway.operations.registry import Site
 from gateway.operations.ticket_making import TicketSigner
 from gateway.operations.trial import TRIAL_DAYS_KEY
 from gateway.storage.address import open_store
+from gateway.storage.hints import hint_on_loop
 from gateway.storage.installation_facts import put
 from gateway.storage.locks import Tree
 from gateway.storage.migrate import SchemaTooNew, migrate
-from gateway.storage.hints import hint_on_loop
 from gateway.storage.store import Store, StoreError
 from gateway.storage.transaction import Signal
 from gateway.telemetry import Telemetry

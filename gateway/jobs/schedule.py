@@ -195,9 +195,7 @@ class Schedule:
             if not await self._store.read(events.anything_unplaced):
                 return
             # Not above others: many devices may have come back at once.
-            if not await self._store.write(
-                events.place, lane=Lane.JOBS, tree=Tree.UNTOUCHED
-            ):
+            if not await self._store.write(events.place, lane=Lane.JOBS, tree=Tree.UNTOUCHED):
                 return  # another gateway is at it
 
     async def _periods(self) -> None:

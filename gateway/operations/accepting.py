@@ -51,8 +51,6 @@ class PreparedAcceptance(AcceptInvitation, kw_only=True):
     password_hash: str = ""  # of a new account's password
     new_cookie: str = ""
     old_cookie: str = ""
-    address: str = ""  # as the person is shown the sign-in
-    user_agent: str = ""
     address: str = ""  # as the person is shown it, of the sign-in
     user_agent: str = ""
 

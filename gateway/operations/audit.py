@@ -139,6 +139,7 @@ def _instant(name: str, text: str) -> int:
             field=name,
         ) from error
 
+
 def _entries(tx: Transaction, rows: Sequence[AnyRow]) -> list[Entry]:
     names = _names(tx, rows)
     values = _values(tx, [row.id for row in rows if row.digests != "{}"])

@@ -23,6 +23,7 @@ from gateway.operations.registry import (
     not_found,
     operation,
 )
+from gateway.people.accounts import is_email
 from gateway.storage.locks import Tree
 from gateway.storage.schema import company, company_path, company_place, membership
 from gateway.storage.setting_rows import Found, settings_of, settings_of_many
@@ -240,6 +241,10 @@ def create_company(call: Call, given: CreateCompany) -> CreatedCompany:
         parent_id = company_number(given.parent_id, "parent_id")
         call.require(Right.MANAGE_COMPANIES, parent_id, see=Right.SEE_COMPANIES, what="company")
     name = checked_name(given.name)
+    if given.administrator_email and not is_email(given.administrator_email):
+        raise Refused(
+            Code.VALIDATION, "administrator_email: not an address", field="administrator_email"
+        )
     number = _insert(call, given, name, parent_id)
     call.tx.run(insert(company_path), {"ancestor_id": number, "descendant_id": number, "depth": 0})
     if parent_id is not None:

@@ -11,7 +11,7 @@ from gateway.domain.instants import instant_text
 from gateway.domain.rights import Right
 from gateway.operations.event_positions import last_position
 from gateway.operations.registry import Call, company_number, operation
-from gateway.operations.visible import Visible, narrowed
+from gateway.operations.visible import narrowed
 from gateway.storage.transaction import Plain, Transaction
 
 STREAM_TYPE = "text/event-stream"
@@ -21,7 +21,8 @@ _ROWS = """
 SELECT position, at, kind, company_id, serial, subject, person_id, detail FROM event
 WHERE position > ? ORDER BY position LIMIT ?
 """
-_IS_KEPT = "SELECT 1 FROM event WHERE position = ?"
+# Itself, or the next one: then nothing in between was deleted.
+_IS_KEPT = "SELECT 1 FROM event WHERE position IN (?, ?) LIMIT 1"
 # The company itself comes first.
 _PATHS = """
 SELECT descendant_id, ancestor_id FROM company_path WHERE descendant_id IN ({})
@@ -97,7 +98,7 @@ def follow_events(call: Call, given: FollowEvents) -> Events:
     if not given.after:
         return Events([], str(last), more=False, reset=False)
     after = int(given.after)
-    if after not in (0, last) and not call.tx.fetch(_IS_KEPT, (after,)):
+    if after not in (0, last) and not call.tx.fetch(_IS_KEPT, (after, after + 1)):
         return Events([], str(last), more=False, reset=True)
     rows = call.tx.fetch(_ROWS, (after, LOOKED_AT_MAX))
     # What is passed over need not be looked at again.

@@ -124,6 +124,7 @@ def resend_invitation(call: Call, given: OneInvitation) -> SentInvitation:
     right=Right.INVITE,
     result=Invitation,
     errors=(Code.INVITATION_OVER,),
+    irrevocable=True,
 )
 def withdraw_invitation(call: Call, given: OneInvitation) -> Invitation:
     """Withdraws an invitation: its link is dead."""

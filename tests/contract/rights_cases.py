@@ -64,6 +64,7 @@ CASES: dict[str, dict[str, Any]] = {
     "devices.switch-on": _DEVICE,
     "devices.undo-replace": _DEVICE,
     "devices.unregister": {"serial": SPARE},
+    "events.follow": _OF,
     "imports.list": _OF,
     "imports.show": {"import_id": "{import}"},
     "imports.undo": {"import_id": "{import}"},

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -290,8 +291,8 @@ def test_what_was_asked_for_is_forgotten_in_time_and_limited(
     while world.write(housekeeping.clean):
         pass
     for table in (password_reset, password_reset_asked):
-        counted = select(func.count()).select_from(table)
-        assert world.read(lambda tx, one=counted: tx.scalar(one)) == 0
+        left = partial(Transaction.scalar, statement=select(func.count()).select_from(table))
+        assert world.read(left) == 0
 
 
 def test_an_erased_person_is_sent_nothing(world: World) -> None:

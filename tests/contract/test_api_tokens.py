@@ -168,8 +168,8 @@ def test_what_a_token_is_asked_for_with_is_checked(world: World, acme: str) -> N
     assert ask(world, ann, "tokens.create", name=" ", scopes=["read"]) == "validation"
     # A company that one does not see is like one that is not there.
     for company_id in (beside, "999999", "x", "-1"):
-        given = {"name": "t", "scopes": ["read"], "companies": [acme, company_id]}
-        assert ask(world, ann, "tokens.create", **given) == "not_found"
+        asked: dict[str, Any] = {"name": "t", "scopes": ["read"], "companies": [acme, company_id]}
+        assert ask(world, ann, "tokens.create", **asked) == "not_found"
     longest = ask(
         world, ann, "tokens.create", name="t", scopes=list(Scope)[:2], expires_in_days=DAYS_MAX
     )

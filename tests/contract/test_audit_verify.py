@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +53,7 @@ def left(databases: Databases, tmp_path: Path) -> Iterator[Left]:
 
 
 def tamper(address: Address, *statements: str) -> None:
-    """As somebody who owns the database; `?` needs no values, and no trigger hinders it."""
+    """As somebody who owns the database: no trigger hinders it, and all are there afterwards."""
     if isinstance(address, Path):
         connection = sqlite3.connect(address)
         found = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
@@ -78,12 +78,8 @@ def findings(left: Left, heads: dict[str, Head] | None = None) -> list[str]:
     return found
 
 
-_ENTRY = "(at, actor, verb, subject, detail) VALUES (1, 'user:1', 'x', 'x', '{{}}')"
-_IDS = "(SELECT audit_id FROM audit_seal WHERE position = {})"
-_SWAP = (
-    "UPDATE audit_seal SET audit_id = -1 WHERE position = 4",
-    "UPDATE audit_seal SET audit_id = (SELECT audit_id FROM audit_seal WHERE position = 7)"
-    " WHERE position = 4",
+PUT_IN = (
+    "INSERT INTO audit (id, at, actor, verb, subject, detail) VALUES (99, 1, 'a', 'b', '', '{}')"
 )
 
 
@@ -147,12 +143,12 @@ TAMPERED = {
         ["position 4: the entry 7 was put in another's place", "position 7: the entry 4 was put"],
     ),
     "put in beside the chain": (
-        ["INSERT INTO audit (id, at, actor, verb, subject, detail) VALUES (99, 1, 'a', 'b', '', '{}')"],
+        [PUT_IN],
         ["the entry 99 is not in the chain"],
     ),
     "put in between": (
         [
-            "INSERT INTO audit (id, at, actor, verb, subject, detail) VALUES (99, 1, 'a', 'b', '', '{}')",
+            PUT_IN,
             "UPDATE audit_seal SET position = position + 101 WHERE position > 5",
             "UPDATE audit_seal SET position = position - 100 WHERE position > 100",
             "INSERT INTO audit_seal VALUES (6, 99, X'" + "00" * 32 + "')",
@@ -234,7 +230,7 @@ def test_a_chain_that_agrees_with_itself_does_not_agree_with_its_head(
 
 @pytest.mark.parametrize("way", [made_anew, head_anew])
 def test_a_chain_that_was_made_anew_is_told_by_its_head(
-    left: Left, capsys: pytest.CaptureFixture[str], way: partial[None]
+    left: Left, capsys: pytest.CaptureFixture[str], way: Callable[[Left], None]
 ) -> None:
     way(left)
     assert findings(left) == []
@@ -244,6 +240,19 @@ def test_a_chain_that_was_made_anew_is_told_by_its_head(
     checks = json.loads(capsys.readouterr().out.partition("\n}\n")[2])["checks"]
     [audit] = [check for check in checks if check["name"] == "audit"]
     assert f"position {LINKS} is not the one that --head holds" in audit["findings"][0]
+
+
+def test_a_gateway_keeps_a_head_that_the_chain_does_not_have_and_tells(left: Left) -> None:
+    """It is the only witness of what was cut off, although the rest is sealed again."""
+    cut_off(left)
+    file = Path(left.data) / HEAD_FILE
+    world, telemetry = World(left.address), Telemetry(0)
+    world.write(partial(note, count=9))
+    world.wait(Sealer(world.store, Clock(), telemetry, file).once())
+    world.close()
+    assert file.read_text().strip() == str(left.head)
+    [(_, told)] = telemetry.last_errors
+    assert told.startswith("audit_head: the chain does not have 12:")
 
 
 def test_two_heads_of_one_position_are_both_looked_at(left: Left) -> None:

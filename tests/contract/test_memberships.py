@@ -9,7 +9,6 @@ from gateway.domain.instants import DAY_MS, instant_text
 from gateway.domain.refusals import Refused
 from gateway.operations.registry import execute
 from gateway.people.accounts import make_operator
-from gateway.storage.locks import Tree
 from gateway.storage.transaction import Transaction
 from tests.contract import invited
 from tests.contract.gateways import TwoGateways
@@ -207,7 +206,7 @@ def test_two_administrators_who_remove_each_other_at_once(two: TwoGateways) -> N
 
         ann, bob = pair
         works = [removing(ann, bob), removing(bob, ann), removing(ann, ann), removing(bob, bob)]
-        found = two.at_once(works, tree=Tree.ALONE)
+        found = two.at_once(works, tree=OPERATIONS["members.remove"].tree)
         assert sum(not isinstance(one, BaseException) for one in found) == 1
         assert all(isinstance(one, Refused) for one in found if isinstance(one, BaseException))
         left = [one for one in pair if roles(world, one)]
@@ -234,6 +233,6 @@ def test_who_is_named_administrator_of_a_new_company_is_invited(world: World) ->
     assert (own["person_id"], own["role"]) == (str(OPERATOR), "administrator")
     with pytest.raises(Refused) as refused:
         world.do("companies.create", name="Wrong", administrator_email="nobody")
-    assert refused.value.field == "email"
+    assert refused.value.field == "administrator_email"
     names = [one["name"] for one in world.do("companies.list")["items"]]
     assert "Wrong" not in names

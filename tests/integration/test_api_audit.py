@@ -1,0 +1,103 @@
+"""The audit over HTTP: sign-ins and those that failed, repeated requests, files."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from gateway.storage.address import Address
+from gateway.storage.schema import audit, audit_personal
+from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
+from tests.databases import store_of
+
+LOGIN = "/api/v1/login"
+RIGHT = {"email": EMAIL, "password": PASSWORD}
+AUDIT = "/api/v1/audit"
+
+
+@pytest.fixture
+async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
+    async with api_server(tmp_path, database) as running:
+        yield running
+
+
+async def entries(server: ApiServer, verb: str) -> list[Any]:
+    found = await server.done("GET", f"{AUDIT}?verb={verb}&limit=500")
+    return list(found["items"])
+
+
+async def test_signing_in_and_out_are_entries(server: ApiServer) -> None:
+    agent = {"User-Agent": "Browser \udcff/1"}
+    signed_in = await server.done("POST", LOGIN, RIGHT, token=None, headers=agent)
+    csrf = {"X-CSRF-Token": signed_in["csrf"]}
+    await server.done("POST", "/api/v1/logout", {}, token=None, headers=csrf)
+    [entered] = await entries(server, "people.sign_in")
+    [left] = await entries(server, "people.sign_out")
+    assert entered["sentence"] == "Olga (user:1) signed in."
+    assert left["sentence"] == "Olga (user:1) signed out."
+    assert entered["personal"]["address"] == "127.0.0.1"
+    assert entered["personal"]["email"] == EMAIL
+    assert entered["personal"]["user_agent"].startswith("Browser ")
+    assert PASSWORD not in str(entered)
+
+
+async def test_sign_ins_that_failed_are_entries_whoever_it_was(
+    tmp_path: Path, database: Address
+) -> None:
+    mistyped = "my-secret-password"
+    async with api_server(tmp_path, database) as server:
+        for email in (EMAIL, EMAIL, EMAIL.upper(), f"{mistyped}@example.org"):
+            content = {"email": email, "password": "wrong-password"}
+            status, _, _ = await server.ask("POST", LOGIN, content, token=None)
+            assert status == 401
+    # What was not written by then is written when the application ends.
+    store = store_of(database, lambda: 1)
+    try:
+        rows = await store.read(lambda tx: tx.all(select(audit).order_by(audit.c.id)))
+        values = await store.read(lambda tx: tx.all(select(audit_personal)))
+    finally:
+        await asyncio.to_thread(store.close)
+    failed = [row for row in rows if row.verb == "people.sign_in_failed"]
+    times = {
+        subject: sum(
+            int(row.detail.partition(": ")[2].rstrip("}"))
+            for row in failed
+            if row.subject == subject
+        )
+        for subject in ("1", "")
+    }
+    assert times == {"1": 3, "": 1}
+    assert {row.actor for row in failed} == {"anonymous"}
+    assert {value.value for value in values} == {"127.0.0.1"}
+    assert mistyped not in str(rows) + str(values)
+
+
+async def test_a_repeated_request_is_one_entry_and_a_refused_one_none(server: ApiServer) -> None:
+    company = await server.company()
+    key = {"Idempotency-Key": "k-1"}
+    content = {"company_id": company, "credits": 2}
+    for _ in range(2):
+        await server.done("POST", "/api/v1/credits/grants", content, headers=key)
+    status, _, _ = await server.ask("POST", "/api/v1/credits/grants", {**content, "credits": 0})
+    assert status == 422
+    dry = "/api/v1/credits/grants?dry_run=true"
+    await server.done("POST", dry, content)
+    assert len(await entries(server, "credits.grant")) == 1
+    assert len(await entries(server, "companies.create")) == 1
+
+
+async def test_the_audit_is_a_file_too(server: ApiServer) -> None:
+    await server.company("Böhm")
+    _, found, response = await server.ask("GET", f"{AUDIT}/export?format=csv")
+    assert response.content_type == "text/csv"
+    assert found.decode().startswith("id,at,actor,verb,company,serial,subject,sentence,detail\r\n")
+    assert "Böhm" in found.decode()
+    told = await server.done("GET", f"{AUDIT}/export?format=json&limit=20000")
+    assert [item["verb"] for item in told["items"]] == ["companies.create"]
+    status, _, _ = await server.ask("GET", f"{AUDIT}/export?limit=20001")
+    assert status == 422
+    status, _, _ = await server.ask("GET", f"{AUDIT}/export", token=None)
+    assert status == 401
