@@ -15,6 +15,8 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.api.application import make_app
+from gateway.api.attempt_writing import write_due
+from gateway.api.services import SERVICES
 from gateway.api.serving import Listening, serve_people
 from gateway.clock import Clock
 from gateway.command.sections import (
@@ -161,6 +163,7 @@ async def api_server(
                 )
         finally:
             await listening.close()
+            await write_due(app[SERVICES], all_of_them=True)
     finally:
         await asyncio.to_thread(store.close)
 

@@ -30,6 +30,13 @@ from gateway.operations.password_resets import (
     find,
 )
 from gateway.operations.registry import execute
+from gateway.operations.second_factor import (
+    PASSWORD_WRONG,
+    ProvenRemoval,
+    ProvenSetUp,
+    RemoveTotp,
+    SetUpTotp,
+)
 from gateway.people.authentication import NO_CREDENTIAL, Means, identity_of
 from gateway.people.throttle import TooManyWait
 from gateway.storage.schema import person
@@ -65,6 +72,27 @@ async def prove_change(services: Services, principal: Principal, asked: Asked) -
         checked_hash=checked,
         new_hash=hashed,
     )
+
+
+async def prove_set_up(services: Services, principal: Principal, asked: Asked) -> Any:
+    """What begins a second factor, with the password checked. Raises `Refused`."""
+    given = asked.given
+    assert isinstance(given, SetUpTotp)
+    return ProvenSetUp(password="", checked_hash=await _proven(services, principal, given.password))
+
+
+async def prove_removal(services: Services, principal: Principal, asked: Asked) -> Any:
+    """What removes a second factor, with the password checked. Raises `Refused`."""
+    given = asked.given
+    assert isinstance(given, RemoveTotp)
+    checked = await _proven(services, principal, given.password)
+    return ProvenRemoval(password="", code=given.code, checked_hash=checked)
+
+
+async def _proven(services: Services, principal: Principal, password: str) -> str:
+    assert principal.user_id is not None
+    refused = Refused(Code.CREDENTIALS_WRONG, PASSWORD_WRONG, field="password")
+    return await prove_password(services, principal.user_id, password, refused)
 
 
 async def hash_reset(services: Services, _principal: Principal, asked: Asked) -> Any:

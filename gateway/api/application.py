@@ -8,7 +8,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import accepting, accounts, events, metrics, openapi, signing_in
-from gateway.api.attempt_writing import write_failures
 from gateway.api.callers import LOCAL, client_address
 from gateway.api.catalogue import PREFIX, all_operations
 from gateway.api.envelope import envelope
@@ -68,7 +67,6 @@ def make_app(
         facts=StatusFacts(store, site, telemetry, clock, health, configuration.mqtt.gateway),
         sleep=sleep,
     )
-    app.cleanup_ctx.append(write_failures)
     for op in all_operations():
         app.router.add_route(op.method, PREFIX + op.path, _handler(op))
     document = msgspec.json.encode(openapi.document(site.version))
@@ -106,6 +104,8 @@ async def _hashed_member(services: Services, _principal: Principal, asked: Asked
 
 PREPARED: dict[str, Prepare] = {
     "me.change-password": accounts.prove_change,
+    "me.remove-totp": accounts.prove_removal,
+    "me.set-up-totp": accounts.prove_set_up,
     "members.create": _hashed_member,
     "password-resets.use": accounts.hash_reset,
 }

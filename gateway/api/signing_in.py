@@ -64,6 +64,8 @@ async def enter(request: web.Request, given: SignIn) -> Entered:
                 if refused.code is Code.CREDENTIALS_WRONG:
                     key = email_key(given.email)
                     services.failures.note(Failure(SIGN_IN_FAILED, ANONYMOUS.name, address, key))
+                # The password was right: this is no failure, and forgives none.
+                attempt.counts = refused.code is not Code.CODE_NEEDED
                 raise
             attempt.succeeded = True
     except TooManyWait as error:
@@ -88,6 +90,7 @@ async def _checked(request: web.Request, services: Services, given: SignIn) -> E
     proven = ProvenSignIn(
         email=given.email,
         password="",
+        code=given.code,
         person_id=account.person_id,
         password_hash=account.password_hash,
         token=token,

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.api.application import make_app
+from gateway.api.attempt_writing import write_failed_attempts
 from gateway.api.devices_listener import make_devices_app
 from gateway.api.serving import devices_tls, serve_devices, serve_people
 from gateway.clock import Clock, test_clock_file
@@ -149,7 +150,7 @@ def tune_collector() -> None:
 async def _run(configuration: GatewayConfiguration) -> None:
     async with AsyncExitStack() as stack:
         parts = await _assemble(configuration, stack)
-        await _listen(parts, stack)
+        app = await _listen(parts, stack)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_until_signal(parts), name="signals")
             tasks.create_task(parts.node.run(), name="mqtt")
@@ -160,6 +161,7 @@ async def _run(configuration: GatewayConfiguration) -> None:
             tasks.create_task(parts.sender.run(), name="outbox")
             tasks.create_task(parts.logins.run(), name="logins")
             tasks.create_task(parts.schedule.run(), name="jobs")
+            tasks.create_task(write_failed_attempts(app), name="failed attempts")
             if parts.mails is not None:
                 tasks.create_task(parts.mails.run(), name="mails")
             tasks.create_task(
@@ -326,7 +328,7 @@ def _kept_days(configuration: GatewayConfiguration) -> KeptDays:
     return KeptDays(history.raw_days, history.hourly_days, history.daily_days)
 
 
-async def _listen(parts: Parts, stack: AsyncExitStack) -> None:
+async def _listen(parts: Parts, stack: AsyncExitStack) -> web.Application:
     configuration = parts.configuration
     app = make_app(parts.store, parts.site, parts.telemetry, parts.clock, configuration)
     people = await serve_people(app, configuration.http, configuration.data.admin_socket)
@@ -342,6 +344,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> None:
     devices = await serve_devices(devices_app, configuration.devices, context)
     stack.push_async_callback(devices.close)
     log.info("gateway listens http=%d devices=%d", people.port, devices.port)
+    return app
 
 
 if __name__ == "__main__":

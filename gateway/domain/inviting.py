@@ -18,11 +18,17 @@ State = Literal["open", "expired", "accepted", "withdrawn", "closed"]
 ENDS: tuple[State, ...] = ("accepted", "withdrawn", "closed")
 
 
-def may_invite(principal: Principal, role: Role, path: Sequence[int]) -> bool:
+def may_invite(
+    principal: Principal, role: Role, path: Sequence[int], *, asks: int | None = None
+) -> bool:
     """Whether the principal may have somebody get this role in a company; `path` as `authorize`.
 
-    Nobody is above a root company, so that an operator finds it an administrator.
+    Nobody is above a root company, so that an operator finds it an administrator. `asks` is the
+    company of the path that asks people from above to stay out, if one does: they could let
+    themselves in.
     """
+    if asks is not None:
+        return may_give(principal, role, path[: path.index(asks) + 1])
     if may_give(principal, role, path):
         return True
     return (

@@ -11,6 +11,8 @@ class Code(StrEnum):
     CREDENTIALS_WRONG = "credentials_wrong"
     FORBIDDEN = "forbidden"
     SECOND_FACTOR_NEEDED = "second_factor_needed"
+    SECOND_FACTOR_SET = "second_factor_set"
+    CODE_NEEDED = "code_needed"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_LARGE = "body_too_large"
@@ -53,6 +55,8 @@ STATUS: dict[Code, tuple[int, str]] = {
     Code.SIGNED_OUT: (401, "Sign in first"),
     Code.CREDENTIALS_WRONG: (401, "E-mail or password is wrong"),
     Code.FORBIDDEN: (403, "Your role does not allow this"),
+    Code.SECOND_FACTOR_SET: (409, "There is a second factor already"),
+    Code.CODE_NEEDED: (401, "The second factor's code is needed"),
     Code.SECOND_FACTOR_NEEDED: (403, "Set up a second factor first"),
     Code.NOT_FOUND: (404, "There is no such thing, or it is not yours to see"),
     Code.METHOD_NOT_ALLOWED: (405, "This address does not take that method"),

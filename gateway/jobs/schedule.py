@@ -21,6 +21,7 @@ from gateway.jobs import (
 )
 from gateway.jobs.sealing import Sealer
 from gateway.operations import clock_state, telling
+from gateway.operations.second_factor import take_away_due
 from gateway.storage.locks import Tree
 from gateway.storage.store import Lane, Store, StoreBusy, StoreClosed
 from gateway.telemetry import Telemetry
@@ -76,6 +77,7 @@ class Schedule:
             _Job("expiry", 60.0, self._expiry),
             _Job("months", 60.0, self._months),
             _Job("commands", 5.0, self._commands),
+            _Job("second factors", 60.0, self._second_factors),
             _Job("clean", CLEAN_EVERY_S, self._clean),
         ]
 
@@ -262,6 +264,12 @@ class Schedule:
             end = partial(housekeeping.end_commands, ids=ids)
             if not await self._store.write(end, lane=Lane.JOBS):
                 break  # all of them are being answered, or ended by another gateway
+
+    async def _second_factors(self) -> None:
+        if self._guard.trust().doubt:
+            return  # the day that somebody has to say no is not over by a wrong clock
+        while await self._store.write(take_away_due, lane=Lane.JOBS):
+            pass
 
     async def _clean(self) -> None:
         if self._guard.trust().doubt:

@@ -57,7 +57,7 @@ class Looked(NamedTuple):
 class Sealed(NamedTuple):
     """How many entries were sealed, and the highest number among them."""
 
-    count: int
+    entries: int
     highest: int
 
 
@@ -86,7 +86,7 @@ def seal(tx: Transaction, floor: int = 0) -> Sealed:
 def seal_all(tx: Transaction) -> int:
     """The same in one transaction to the end, where nobody else is at work; how many there were."""
     count = 0
-    while done := seal(tx).count:
+    while done := seal(tx).entries:
         count += done
     return count
 
@@ -145,7 +145,7 @@ class Sealer:
                 return looked.highest
             sealing = partial(seal, floor=floor)
             done = await self._store.write(sealing, lane=Lane.JOBS, tree=Tree.UNTOUCHED)
-            if done.count < ROWS_AT_ONCE:
+            if done.entries < ROWS_AT_ONCE:
                 return done.highest or None
         return None
 

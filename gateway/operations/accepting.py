@@ -11,6 +11,7 @@ from gateway.domain.inviting import may_invite
 from gateway.domain.names import NAME_CHARS_MAX, clean_name
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Principal, Right, Role, name_of_user
+from gateway.operations.inside import keeps_roles
 from gateway.operations.inviting import member_already
 from gateway.operations.people import Me, Password, show_person
 from gateway.operations.registry import Call, operation
@@ -131,7 +132,9 @@ def _is_good(tx: Transaction, row: AnyRow) -> bool:
         bool(row.operator),
         memberships=roles_of(tx, {row.inviter_id}).get(row.inviter_id, {}),
     )
-    return may_invite(inviter, Role(row.role), Treasury.of(tx).path(row.company_id))
+    asking = keeps_roles(tx, row.company_id)
+    asks = None if asking is None else asking.company_id
+    return may_invite(inviter, Role(row.role), Treasury.of(tx).path(row.company_id), asks=asks)
 
 
 @operation(

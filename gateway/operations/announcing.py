@@ -56,9 +56,7 @@ def tell(
     if notice_id is None:
         return False
     tx.run(_to_be_mailed(tx, company_id, notice_id))
-    happened(
-        tx, Happening.NOTICE_TOLD, company_id, subject=str(notice_id), detail={"notice": kind}
-    )
+    happened(tx, Happening.NOTICE_TOLD, company_id, subject=str(notice_id), detail={"notice": kind})
     return True
 
 

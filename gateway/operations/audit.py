@@ -105,9 +105,8 @@ def export_audit(call: Call, given: ExportAudit) -> Entries | Document:
 
 def _asked(call: Call, given: ListAudit) -> Select[Any]:
     visible = call.visible_of(given.company, Right.SEE_AUDIT)
-    nobodys = false()
-    if not given.company and call.allows(Right.OPERATE):
-        nobodys = audit.c.company_id.is_(None)
+    operates = not given.company and call.allows(Right.OPERATE)
+    nobodys = audit.c.company_id.is_(None) if operates else false()
     statement = select(audit).where(or_(of_companies(call, audit.c.company_id, visible), nobodys))
     actor = name_of_user(int(given.actor)) if _is_number(given.actor) else given.actor
     for column, wanted in (
@@ -148,8 +147,8 @@ def _entries(tx: Transaction, rows: Sequence[AnyRow]) -> list[Entry]:
 
 def _names(tx: Transaction, rows: Sequence[AnyRow]) -> dict[int, str]:
     """Of all persons in these entries; who was erased is called that."""
-    found = {row.owner_id for row in rows} | {user_of(row.actor) for row in rows}
-    ids = sorted(found - {None})
+    found = [row.owner_id for row in rows] + [user_of(row.actor) for row in rows]
+    ids = sorted({number for number in found if number is not None})
     names = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = person.c.id.in_(ids[start : start + _AT_ONCE])

@@ -73,7 +73,7 @@ OWN_VERBS: Mapping[str, str] = {
     "targets.delete": "target.deleted",
 }
 _COLUMNS = "at, actor, owner_id, verb, company_id, device_id, serial, subject, detail, digests"
-_ADD = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - ours
+_ADD = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of ours
 _ADD_AND_NAME = f"{_ADD} RETURNING id"
 _ADD_PERSONAL = (
     "INSERT INTO audit_personal (audit_id, name, person_id, value, salt) VALUES (?, ?, ?, ?, ?)"

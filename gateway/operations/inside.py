@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -26,13 +27,26 @@ def asks(tx: Transaction, company_id: int) -> int | None:
 
     A support access that is in force opens it.
     """
+    asking = keeps_roles(tx, company_id)
+    if asking is None or tx.fetch(_GRANTED, (company_id, asking.depth, tx.now_ms)):
+        return None
+    return asking.company_id
+
+
+class Asking(NamedTuple):
+    """The company that asks, and how far above it stands."""
+
+    company_id: int
+    depth: int
+
+
+def keeps_roles(tx: Transaction, company_id: int) -> Asking | None:
+    """The same whatever access was granted: whoever is let in for a while gives no roles there,
+    and takes none, or they could stay."""
     nearest = tx.fetch(_NEAREST, (company_id,))
-    if not nearest:
+    if not nearest or json.loads(nearest[0][2]) != ASK:
         return None
-    asking, depth, value = nearest[0]
-    if json.loads(value) != ASK or tx.fetch(_GRANTED, (company_id, depth, tx.now_ms)):
-        return None
-    return int(asking)
+    return Asking(int(nearest[0][0]), int(nearest[0][1]))
 
 
 @dataclass(frozen=True, slots=True)

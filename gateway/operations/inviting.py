@@ -16,6 +16,7 @@ from gateway.domain.inviting import (
 )
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Role
+from gateway.operations.inside import keeps_roles
 from gateway.operations.mailing import queue_mail
 from gateway.operations.registry import Call
 from gateway.people.accounts import email_key, is_email
@@ -75,10 +76,13 @@ def send_again(call: Call, row: AnyRow) -> Made:
 
 def require_giving(call: Call, role: Role, company_id: int) -> None:
     """Refuses whoever may not have somebody get this role in the company."""
-    if not may_invite(call.principal, role, call.treasury.path(company_id)):
+    asking = keeps_roles(call.tx, company_id)
+    asks = None if asking is None else asking.company_id
+    if not may_invite(call.principal, role, call.treasury.path(company_id), asks=asks):
         raise Refused(
             Code.FORBIDDEN,
-            f"You may neither give nor take the role {role.value} here; an administrator may.",
+            f"You may neither give nor take the role {role.value} here; an administrator"
+            f"{' of the company itself' if asks else ''} may.",
             field="role",
         )
 

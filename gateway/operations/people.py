@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right, name_of_user
+from gateway.operations.code_proof import CODE_CHARS_MAX, prove_code
 from gateway.operations.registry import Call, operation
 from gateway.people import sign_ins
 from gateway.people.accounts import EMAIL_CHARS_MAX, account_of
@@ -44,10 +45,11 @@ class Nothing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class SignIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """E-mail and password."""
+    """E-mail and password; where there is a second factor, its code or a recovery code as well."""
 
     email: Email
     password: Password
+    code: Annotated[str, msgspec.Meta(max_length=CODE_CHARS_MAX)] = ""
 
 
 class ProvenSignIn(SignIn, kw_only=True):
@@ -66,6 +68,7 @@ class SignedIn(msgspec.Struct):
 
     me: Me
     csrf: str
+    recovery_codes_left: int | msgspec.UnsetType = msgspec.UNSET  # where one of them was used
 
 
 class SignOut(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +121,7 @@ def show_me(call: Call, _given: Nothing) -> Me:
     "/login",
     right=Right.PUBLIC,
     result=SignedIn,
-    errors=(Code.CREDENTIALS_WRONG, Code.TOO_MANY_ATTEMPTS),
+    errors=(Code.CREDENTIALS_WRONG, Code.CODE_NEEDED, Code.TOO_MANY_ATTEMPTS),
 )
 def sign_in(call: Call, given: SignIn) -> SignedIn:
     """Signs in: sets a cookie, and answers who one is."""
@@ -128,18 +131,24 @@ def sign_in(call: Call, given: SignIn) -> SignedIn:
     if account is None or account != (given.person_id, given.password_hash):
         # The password was changed while it was being checked.
         raise Refused(Code.CREDENTIALS_WRONG, WRONG)
+    proof = prove_code(call, account.person_id, given.code)
     csrf = sign_ins.begin(
         call.tx,
         account.person_id,
         given.token,
         address=given.address,
         user_agent=given.user_agent,
+        second_factor=proof.second_factor,
     )
     if given.old_token:
         sign_ins.end(call.tx, given.old_token)
     number = str(account.person_id)
     call.about(actor=name_of_user(account.person_id), subject=number)
-    return SignedIn(show_person(call, account.person_id), csrf)
+    left = proof.recovery_codes_left
+    if left is not None:
+        call.about(recovery_codes_left=left)
+    shown = show_person(call, account.person_id)
+    return SignedIn(shown, csrf, msgspec.UNSET if left is None else left)
 
 
 @operation("people.sign_out", "POST", "/logout", right=Right.SIGNED_IN, result=SignedOut)

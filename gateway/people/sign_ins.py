@@ -65,6 +65,11 @@ def begin(
     return csrf
 
 
+def proven(tx: Transaction, sign_in_id: str) -> None:
+    """Its person has shown the second factor."""
+    tx.run(update(sign_in).where(sign_in.c.id == sign_in_id).values(second_factor=True))
+
+
 def renew(tx: Transaction, token: str, new_token: str) -> str:
     """The same sign-in under a new cookie, as at a change of rights; returns its CSRF token."""
     csrf = new_csrf_token()

@@ -78,6 +78,11 @@ CASES: dict[str, dict[str, Any]] = {
     "ledger.list": _OF,
     "me.change": {"name": "New"},
     "me.change-password": {"old_password": "wrong-password", "new_password": "new-password"},
+    "me.confirm-totp": {"code": "000000"},
+    "me.keep-totp": {},
+    "me.recovery-codes": {"code": "000000"},
+    "me.remove-totp": {"password": "wrong-password", "code": "000000"},
+    "me.set-up-totp": {"password": "wrong-password"},
     "me.show": {},
     "members.create": {**_COMPANY, "email": "new@example.org", "role": "basic"},
     "members.change": {"membership_id": "{membership}", "role": "read_only"},
@@ -109,6 +114,7 @@ CASES: dict[str, dict[str, Any]] = {
     "tokens.create": {"name": "New", "scopes": ["read"]},
     "tokens.delete": {"token_id": "f" * 16},
     "tokens.list": {},
+    "users.reset-totp": {"user_id": "1"},
 }
 
 

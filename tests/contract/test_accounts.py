@@ -36,7 +36,8 @@ from gateway.storage.schema import (
     person,
     sign_in,
 )
-from gateway.storage.transaction import AnyRow, Transaction
+from gateway.storage.transaction import Transaction
+from tests.contract.browsers import row_of, run, signed_in
 from tests.contract.invited import as_person
 from tests.contract.invited import person as make
 from tests.contract.mails import MAILING, rows, sender, values_of, with_server
@@ -47,31 +48,10 @@ ANN = "ann@example.org"
 NEW = "another horse battery"
 
 
-def signed_in(world: World, person_id: int, token: str) -> Principal:
-    """A browser of the person, as the API would know it."""
-    world.write(lambda tx: sign_ins.begin(tx, person_id, token, address="192.0.2.7"))
-    return world.read(lambda tx: identity_of(tx, Credential(Means.COOKIE, token)).principal)
-
-
-def run(world: World, name: str, who: Principal, given: Any, site: Site = SITE) -> Any:
-    """What came of it, or the code of the refusal."""
-    try:
-        done = world.write(lambda tx: execute(tx, OPERATIONS[name], who, site, given))
-    except Refused as refused:
-        return refused.code.value
-    return msgspec.to_builtins(done)
-
-
 def proven(checked: str = "-") -> ProvenPassword:
     return ProvenPassword(
         old_password="", new_password=NEW, checked_hash=checked, new_hash="new hash"
     )
-
-
-def row_of(world: World, person_id: int) -> AnyRow:
-    row = world.read(lambda tx: tx.one(select(person).where(person.c.id == person_id)))
-    assert row is not None
-    return row
 
 
 def ids_of(world: World, person_id: int) -> set[str]:

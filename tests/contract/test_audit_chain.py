@@ -133,7 +133,7 @@ def test_while_another_gateway_seals_there_is_nothing_to_do(two: TwoGateways) ->
         loop = asyncio.get_running_loop()
 
         def slowly(tx: Transaction) -> int:
-            count = seal(tx).count
+            count = seal(tx).entries
             loop.call_soon_threadsafe(inside.set)
             asyncio.run_coroutine_threadsafe(out.wait(), loop).result()
             return count
@@ -142,7 +142,7 @@ def test_while_another_gateway_seals_there_is_nothing_to_do(two: TwoGateways) ->
         await inside.wait()
         second = await two.second.write(seal, lane=Lane.JOBS, tree=Tree.UNTOUCHED)
         out.set()
-        return [await first, second.count]
+        return [await first, second.entries]
 
     first, second = asyncio.run(both())
     assert first >= 1 and second == 0

@@ -157,7 +157,7 @@ def test_every_field_that_is_named_like_a_secret_is_one_or_is_known_not_to_be() 
 
 def test_no_secret_and_no_address_is_in_an_entry(world: World) -> None:
     company = world.company("Acme")
-    invited = {"company_id": company, "email": "Ann@example.org", "role": "basic"}
+    invited: dict[str, Any] = {"company_id": company, "email": "Ann@example.org", "role": "basic"}
     world.do("invitations.create", **invited)
     world.grant(company, 2)
     code = world.do("credit-codes.create", company_id=company, credits=1)["code"]

@@ -195,9 +195,9 @@ def test_two_administrators_who_remove_each_other_at_once(two: TwoGateways) -> N
         listed = world.do("members.list", company_id=child)["items"]
         ids = {int(one["person_id"]): one["id"] for one in listed}
 
-        def removing(by: int, whose: int) -> Any:
+        def removing(by: int, whose: int, membership_ids: dict[int, str] = ids) -> Any:
             op = OPERATIONS["members.remove"]
-            given = msgspec.convert({"membership_id": ids[whose]}, op.input)  # noqa: B023  # used at once
+            given = msgspec.convert({"membership_id": membership_ids[whose]}, op.input)
 
             def work(tx: Transaction) -> Any:
                 return execute(tx, op, world.principal(tx, by), SITE, given)

@@ -291,7 +291,7 @@ class World:
     def seal(self) -> int:
         """Everything that is in the audit gets its place in the chain; how much that was."""
         count = 0
-        while sealed := self.write(sealing.seal).count:
+        while sealed := self.write(sealing.seal).entries:
             count += sealed
         return count
 

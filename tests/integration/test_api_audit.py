@@ -2,14 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from sqlalchemy import select
 
+from gateway.api.attempt_writing import write_failed_attempts
+from gateway.api.services import SERVICES, Services
+from gateway.operations.failed_attempts import SIGN_IN_FAILED, Failure, Failures
 from gateway.storage.address import Address
 from gateway.storage.schema import audit, audit_personal
+from gateway.storage.store import Store
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 from tests.databases import store_of
 
@@ -22,6 +28,14 @@ AUDIT = "/api/v1/audit"
 async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path, database) as running:
         yield running
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What the task uses of the services."""
+
+    store: Store
+    failures: Failures = field(default_factory=Failures)
 
 
 async def entries(server: ApiServer, verb: str) -> list[Any]:
@@ -73,6 +87,23 @@ async def test_sign_ins_that_failed_are_entries_whoever_it_was(
     assert {row.actor for row in failed} == {"anonymous"}
     assert {value.value for value in values} == {"127.0.0.1"}
     assert mistyped not in str(rows) + str(values)
+
+
+async def test_a_gateway_writes_what_failed_while_it_runs(server: ApiServer) -> None:
+    services = Failed(server.store)
+    app = web.Application()
+    app[SERVICES] = cast(Services, services)
+    task = asyncio.create_task(write_failed_attempts(app))
+    services.failures.note(Failure(SIGN_IN_FAILED, "anonymous", "192.0.2.1"))
+    while not (found := await entries(server, SIGN_IN_FAILED)):
+        await asyncio.sleep(0.05)
+    assert found[0]["detail"] == {"times": 1}
+    assert found[0]["sentence"] == "anonymous could not sign in."
+    services.failures.note(Failure(SIGN_IN_FAILED, "anonymous", "192.0.2.1"))
+    task.cancel()  # as at the gateway's end
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(await entries(server, SIGN_IN_FAILED)) == 2
 
 
 async def test_a_repeated_request_is_one_entry_and_a_refused_one_none(server: ApiServer) -> None:
