@@ -72,7 +72,9 @@ async def take_part(
         return await _accept(request, services, credential, csrf, given, password_hash=hashed)
     if not given.password:
         raise sign_in_first()
-    entered = await enter(request, SignIn(email=known.email, password=given.password))
+    entered = await enter(
+        request, SignIn(email=known.email, password=given.password, code=given.code)
+    )
     credential = Credential(Means.COOKIE, entered.token)
     try:
         return await _accept(request, services, credential, entered.signed_in.csrf, given)

@@ -1,5 +1,7 @@
 """Signing in and out: throttled, with a cookie, the slow check outside of the transaction."""
 
+import base64
+import hashlib
 import logging
 from typing import NamedTuple
 
@@ -19,8 +21,10 @@ from gateway.api.catalogue import operation_called
 from gateway.api.execution import query_of, read_body
 from gateway.api.inputs import BODY_BYTES_MAX, read_input
 from gateway.api.services import Services, services_of
+from gateway.domain.instants import MINUTE_MS
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import ANONYMOUS
+from gateway.join.sealing import SealBroken, seal, unseal
 from gateway.operations.failed_attempts import SIGN_IN_FAILED, Failure
 from gateway.operations.people import (
     WRONG,
@@ -32,7 +36,7 @@ from gateway.operations.people import (
     SignOut,
 )
 from gateway.operations.registry import execute
-from gateway.people.accounts import account_of, email_key
+from gateway.people.accounts import Account, account_of, email_key
 from gateway.people.authentication import Means, identity_of
 from gateway.people.sign_ins import cleaned_agent
 from gateway.people.throttle import TooManyWait
@@ -40,6 +44,9 @@ from gateway.people.tokens import new_sign_in_token
 from gateway.storage.transaction import Transaction
 
 log = logging.getLogger(__name__)
+
+PROOF_GOOD_MS = 10 * MINUTE_MS
+PROOF_CHARS_MAX = 400
 
 
 class Entered(NamedTuple):
@@ -49,8 +56,22 @@ class Entered(NamedTuple):
     token: str
 
 
-async def enter(request: web.Request, given: SignIn) -> Entered:
-    """Checks e-mail and password as slowly as the failures before ask for. Raises `Refused`."""
+class CodeNeeded(Refused):
+    """The password is right, and the account has a second factor.
+
+    `proof` spares whoever fills in a form the password: it stands for it, for some minutes.
+    """
+
+    def __init__(self, refused: Refused, proof: str) -> None:
+        super().__init__(refused.code, refused.detail, field=refused.field)
+        self.proof = proof
+
+
+async def enter(request: web.Request, given: SignIn, proof: str = "") -> Entered:
+    """Checks e-mail and password as slowly as the failures before ask for.
+
+    `proof` is that of a `CodeNeeded` and takes the place of the password. Raises `Refused`.
+    """
     services = services_of(request)
     check_same_origin(request, services.http)
     address = client_address(request, services.http)
@@ -59,7 +80,7 @@ async def enter(request: web.Request, given: SignIn) -> Entered:
             if attempt.delay_s:
                 await services.sleep(attempt.delay_s)
             try:
-                entered = await _checked(request, services, given)
+                entered = await _checked(request, services, given, proof)
             except Refused as refused:
                 if refused.code is Code.CREDENTIALS_WRONG:
                     key = email_key(given.email)
@@ -76,13 +97,16 @@ async def enter(request: web.Request, given: SignIn) -> Entered:
     return entered
 
 
-async def _checked(request: web.Request, services: Services, given: SignIn) -> Entered:
+async def _checked(request: web.Request, services: Services, given: SignIn, proof: str) -> Entered:
     account = await services.store.read(lambda tx: account_of(tx, given.email))
-    fits = await services.desk.check(
-        given.password,
-        None if account is None else account.password_hash,
-        whose=client_address(request, services.http),
-    )
+    if proof:
+        fits = account is not None and _stands_for(services, account, proof)
+    else:
+        fits = await services.desk.check(
+            given.password,
+            None if account is None else account.password_hash,
+            whose=client_address(request, services.http),
+        )
     if not fits or account is None:
         log.info("sign-in refused address=%s", client_address(request, services.http))
         raise Refused(Code.CREDENTIALS_WRONG, WRONG)
@@ -99,10 +123,41 @@ async def _checked(request: web.Request, services: Services, given: SignIn) -> E
         user_agent=cleaned_agent(request.headers.get("User-Agent", "")),
     )
     op = operation_called("people.sign_in")
-    signed_in: SignedIn = await services.store.write(
-        lambda tx: execute(tx, op, ANONYMOUS, services.site, proven)
-    )
+    try:
+        signed_in: SignedIn = await services.store.write(
+            lambda tx: execute(tx, op, ANONYMOUS, services.site, proven)
+        )
+    except Refused as refused:
+        if refused.code is Code.CODE_NEEDED:
+            raise CodeNeeded(refused, _proof_for(services, account)) from refused
+        raise
     return Entered(signed_in, token)
+
+
+def _proof_for(services: Services, account: Account) -> str:
+    """Says that the account's password of now was right at this instant."""
+    said = f"{services.clock.wall_ms()} {_password_digest(account)}"
+    sealed = seal(services.site.master_key, said.encode(), bound_to=_bound(account))
+    return base64.urlsafe_b64encode(sealed).decode()
+
+
+def _stands_for(services: Services, account: Account, proof: str) -> bool:
+    try:
+        sealed = base64.urlsafe_b64decode(proof[:PROOF_CHARS_MAX])
+        said = unseal(services.site.master_key, sealed, bound_to=_bound(account)).decode()
+    except (ValueError, SealBroken):
+        return False
+    at, _, digest = said.partition(" ")
+    age_ms = services.clock.wall_ms() - int(at)
+    return 0 <= age_ms <= PROOF_GOOD_MS and digest == _password_digest(account)
+
+
+def _password_digest(account: Account) -> str:
+    return hashlib.sha256(account.password_hash.encode()).hexdigest()
+
+
+def _bound(account: Account) -> str:
+    return f"password proof:{account.person_id}"
 
 
 async def leave(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.api.application import make_app

@@ -135,6 +135,7 @@ def _fill(archive: Archive, address: Address, tell: Tell) -> Restored:
         number_on(tx)
         upgrade_to_newest(tx)
         ended = void(tx, manifest["made_at"])
+        tx.write_at_end()
         seal_all(tx)
         tell("checking the ledger")
         # Kept only if it is what was backed up.

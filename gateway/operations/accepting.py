@@ -11,6 +11,7 @@ from gateway.domain.inviting import may_invite
 from gateway.domain.names import NAME_CHARS_MAX, clean_name
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Principal, Right, Role, name_of_user
+from gateway.operations.code_proof import CODE_CHARS_MAX
 from gateway.operations.inside import keeps_roles
 from gateway.operations.inviting import member_already
 from gateway.operations.people import Me, Password, show_person
@@ -44,6 +45,7 @@ class AcceptInvitation(Link, kw_only=True):
 
     password: Password = ""
     name: Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)] = ""
+    code: Annotated[str, msgspec.Meta(max_length=CODE_CHARS_MAX)] = ""  # of a second factor
 
 
 class PreparedAcceptance(AcceptInvitation, kw_only=True):
@@ -167,6 +169,7 @@ def look_at_invitation(call: Call, given: Link) -> LookedAt:
         Code.SIGNED_OUT,
         Code.FORBIDDEN,
         Code.CREDENTIALS_WRONG,
+        Code.CODE_NEEDED,
     ),
 )
 def accept_invitation(call: Call, given: AcceptInvitation) -> Accepted:

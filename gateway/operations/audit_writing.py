@@ -14,6 +14,7 @@ from gateway.domain.audit_chain import SALT_BYTES, digest_of
 from gateway.domain.happenings import happening_of
 from gateway.domain.rights import user_of
 from gateway.operations.happening import happened
+from gateway.storage.statements import insert_one
 from gateway.storage.transaction import Transaction
 
 TEXT_CHARS_MAX = 200
@@ -72,9 +73,19 @@ OWN_VERBS: Mapping[str, str] = {
     "targets.create": "target.created",
     "targets.delete": "target.deleted",
 }
-_COLUMNS = "at, actor, owner_id, verb, company_id, device_id, serial, subject, detail, digests"
-_ADD = f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - names of ours
-_ADD_AND_NAME = f"{_ADD} RETURNING id"
+_COLUMNS = (
+    "at",
+    "actor",
+    "owner_id",
+    "verb",
+    "company_id",
+    "device_id",
+    "serial",
+    "subject",
+    "detail",
+    "digests",
+)
+_ADD_AND_NAME = f"{insert_one('audit', _COLUMNS)} RETURNING id"
 _ADD_PERSONAL = (
     "INSERT INTO audit_personal (audit_id, name, person_id, value, salt) VALUES (?, ?, ?, ?, ?)"
 )
@@ -145,7 +156,7 @@ def record(
         json.dumps(digests) if digests else "{}",
     )
     if not salted:
-        tx.change(_ADD, values)
+        tx.add_at_end("audit", _COLUMNS, values)
         return
     entry = tx.fetch(_ADD_AND_NAME, values)[0][0]
     rows = [(entry, one.name, one.person_id, one.value, salt) for one, salt in salted]

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.domain.happenings import Happening
-from gateway.storage.statements import insert_one
 from gateway.storage.transaction import Transaction
 
 _COLUMNS = ("at", "kind", "company_id", "serial", "subject", "person_id", "detail")
-_ADD = insert_one("event", _COLUMNS)
 
 
 class Happened(NamedTuple):
@@ -70,14 +68,13 @@ def happened(
         person_id=person_id,
         detail=detail,
     )
-    tx.change(_ADD, row)
+    tx.add_at_end("event", _COLUMNS, row)
 
 
 def all_happened(tx: Transaction, rows: Sequence[Happened]) -> None:
     """Tells of many things in one step."""
-    if rows:
-        values: Sequence[Sequence[Any]] = rows
-        tx.add_rows("event", _COLUMNS, values)
+    for row in rows:
+        tx.add_at_end("event", _COLUMNS, row)
 
 
 def balance_changed(tx: Transaction, company_ids: Sequence[int | None]) -> None:

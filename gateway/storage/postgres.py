@@ -242,6 +242,7 @@ class PostgresStore(Store):
             )
             tx.driver = session.cursor()
             result = work.function(tx)
+            tx.write_at_end()
             for signal in tx.signals:
                 tx.driver.execute(
                     "SELECT pg_notify(%s, %s)", (CHANNEL, f"{signal.value} {self._id}")

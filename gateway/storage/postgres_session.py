@@ -227,6 +227,28 @@ class PostgresTransaction(Transaction):
                 copy.write_row(row)
 
 
+    def write_at_end(self) -> None:
+        sizes = tuple((*where, len(rows)) for where, rows in self.at_end.items())
+        if sum(size for _, _, size in sizes) >= COPIED_MIN:
+            super().write_at_end()
+        elif sizes:
+            rows = chain.from_iterable(self.at_end.values())
+            self.driver.execute(_insert_all(sizes), list(chain.from_iterable(rows)))
+            self.at_end.clear()
+
+
+@lru_cache(maxsize=64)
+def _insert_all(sizes: tuple[tuple[str, tuple[str, ...], int], ...]) -> bytes:
+    """Adds so many rows to each of some tables, in one statement."""
+    *first, last = (
+        f"INSERT INTO {table} ({','.join(columns)}) VALUES "  # noqa: S608 - names of ours
+        + ",".join([f"({','.join(['%s'] * len(columns))})"] * size)
+        for table, columns, size in sizes
+    )
+    named = ",".join(f"part_{number} AS ({one})" for number, one in enumerate(first))
+    return (f"WITH {named} {last}" if named else last).encode()
+
+
 @lru_cache(maxsize=64)
 def _locking(column: Column[Any], which: Select[Any], *, wait: bool = True) -> Select[Any]:
     """Locks the rows of a table whose ids are selected, in the order of their ids.

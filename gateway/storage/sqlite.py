@@ -339,9 +339,11 @@ class SqliteStore(Store):
                     try:
                         if len(group) == 1:
                             result = work.function(tx)
+                            tx.write_at_end()
                         else:
                             with _apart(connection):
                                 result = work.function(tx)
+                                tx.write_at_end()
                     except Exception as error:  # belongs to whoever asked
                         if len(group) == 1 or not _in_transaction(connection):
                             # SQLite gives up a whole transaction at some errors, such as a full

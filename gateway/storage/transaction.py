@@ -39,6 +39,7 @@ class Transaction(ABC):
     """One transaction. A use case may be run twice, so it sends nothing and reads no clock."""
 
     __slots__ = (
+        "at_end",
         "booked",
         "connection",
         "credited",
@@ -72,6 +73,7 @@ class Transaction(ABC):
         self.signals: set[Signal] = set()  # given once this transaction is committed
         self.booked: list[str] = []  # ids of the transfers of this transaction
         self.rechecks: set[int] = set()  # companies that it queued for another look
+        self.at_end: dict[tuple[str, tuple[str, ...]], list[Sequence[Any]]] = {}
         self.credited: set[int] = set()  # companies whose balance it changed, as was told
 
     @property
@@ -221,3 +223,16 @@ class Transaction(ABC):
     @abstractmethod
     def add_rows(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Adds many rows to a table in the fastest way (`COPY` on PostgreSQL)."""
+
+    def add_at_end(self, table: str, columns: tuple[str, ...], row: Sequence[Any]) -> None:
+        """Adds a row that nothing in this transaction reads, just before it is committed.
+
+        So the records of what was done cost one exchange with the server, however many there are.
+        """
+        self.at_end.setdefault((table, columns), []).append(row)
+
+    def write_at_end(self) -> None:
+        """Writes those rows; for the store, and for who reads them in the same transaction."""
+        for (table, columns), rows in self.at_end.items():
+            self.add_rows(table, columns, rows)
+        self.at_end.clear()

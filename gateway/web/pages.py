@@ -17,6 +17,7 @@ from gateway.api.services import services_of
 from gateway.domain.instants import instant_text
 from gateway.domain.refusals import STATUS, Code, Refused
 from gateway.domain.rights import Principal, Right, authorize
+from gateway.operations.code_proof import CODE_CHARS_MAX, code_wrong
 from gateway.operations.people import WRONG, Me, SignIn, show_person
 from gateway.operations.registry import Call, execute
 from gateway.people.accounts import EMAIL_CHARS_MAX
@@ -101,9 +102,17 @@ async def _login(request: web.Request) -> web.Response:
 
 
 def _sign_in_page(
-    request: web.Request, following: str, email: str = "", wrong: str = "", *, status: int = 200
+    request: web.Request,
+    following: str,
+    email: str = "",
+    wrong: str = "",
+    *,
+    proof: str = "",
+    status: int = 200,
 ) -> web.Response:
-    page = _page(render("login.html", following=following, email=email, wrong=wrong), status)
+    """Asks for e-mail and password; with the proof of these, for the second factor's code."""
+    values = {"following": following, "email": email, "wrong": wrong, "proof": proof}
+    page = _page(render("login.html", **values), status)
     relay = services_of(request).configuration.relay
     beside = following_form_targets(following, relay.domain, relay.dial_port, tls=relay.tls)
     if beside:
@@ -127,26 +136,40 @@ async def read_form(request: web.Request) -> dict[str, str]:
 async def _login_sent(request: web.Request) -> web.Response:
     form = await read_form(request)
     email, password = form.get("email", ""), form.get("password", "")
+    code, proof = form.get("code", "").strip(), form.get("proof", "")
     following = local_address(form.get("next", START))
     try:
         if len(email) > EMAIL_CHARS_MAX or len(password) > PASSWORD_CHARS_MAX:
             raise Refused(Code.CREDENTIALS_WRONG, WRONG)
-        if not email.strip() or not password:
+        if len(code) > CODE_CHARS_MAX:
+            raise code_wrong()
+        if not email.strip() or not (password or proof):
             raise Refused(Code.VALIDATION, "incomplete")
-        entered = await signing_in.enter(request, SignIn(email=email, password=password))
+        given = SignIn(email=email, password=password, code=code)
+        entered = await signing_in.enter(request, given, proof)
     except Refused as error:
-        wrong = {
-            Code.CREDENTIALS_WRONG: "sign_in_wrong",
-            Code.VALIDATION: "sign_in_form_incomplete",
-        }.get(error.code)
-        if wrong is None:
-            raise
-        return _sign_in_page(
-            request, following, email[:EMAIL_CHARS_MAX], wrong, status=STATUS[error.code][0]
-        )
+        return _not_signed_in(request, following, email[:EMAIL_CHARS_MAX], proof, error)
     response = web.Response(status=303, headers={"Location": following})
     set_cookie(request, response, services_of(request).http, entered.token)
     return response
+
+
+def _not_signed_in(
+    request: web.Request, following: str, email: str, proof: str, error: Refused
+) -> web.Response:
+    """The form again, with what was wrong; or the next one. Raises what is no matter of forms."""
+    if isinstance(error, signing_in.CodeNeeded):
+        proof, wrong = error.proof, "code_missing" if proof else ""
+    elif error.code is Code.CREDENTIALS_WRONG and error.field == "code":
+        wrong = "code_wrong"
+    elif error.code is Code.CREDENTIALS_WRONG:
+        wrong, proof = "code_too_late" if proof else "sign_in_wrong", ""
+    elif error.code is Code.VALIDATION:
+        wrong = "sign_in_form_incomplete"
+    else:
+        raise error
+    status = 200 if not wrong else STATUS[error.code][0]
+    return _sign_in_page(request, following, email, wrong, proof=proof, status=status)
 
 
 async def _logout_sent(request: web.Request) -> web.Response:

@@ -11,6 +11,15 @@ ENGLISH: Mapping[str, str] = {
     "email": "E-mail",
     "password": "Password",
     "forgot": "Forgot your password?",
+    "code_of_app": "Code",
+    "code_lead": (
+        "Your account has a second factor: type the code that your app shows now, or one of your"
+        " recovery codes."
+    ),
+    "code_missing": "Type the code.",
+    "code_wrong": "The code is wrong, was used already, or is over. Wait for the next one.",
+    "code_too_late": "That took too long. Type your password again.",
+    "other_account": "Sign in as somebody else",
     "sign_in_wrong": "E-mail or password is wrong.",
     "sign_in_form_incomplete": "Type both e-mail and password.",
     "status": "Status",

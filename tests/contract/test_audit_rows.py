@@ -81,6 +81,7 @@ def left_by(made: RightsWorld, name: str) -> list[AnyRow] | Refused:
         except Refused as refused:
             found.append(refused)
             raise Undone from refused
+        tx.write_at_end()
         found.append(list(tx.all(select(audit).where(audit.c.id > before).order_by(audit.c.id))))
         raise Undone
 

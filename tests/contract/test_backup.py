@@ -32,6 +32,8 @@ CHANGED = {
     "audit",
     "audit_seal",
     "device_live",
+    "event",
+    "installation",
     "join_code",
     "outbox",
     "relay",
@@ -72,6 +74,8 @@ def test_everything_comes_back_in_either_engine(
     target, address = restored(out, new_database)
     before, after = content(world.address), content(address)
     assert {name for name in before if before[name] != after[name]} <= CHANGED
+    facts = {*before["installation"]} ^ {*after["installation"]}
+    assert {key for key, _ in facts} == {"event_position"}
     assert len(before["heartbeat"]) >= 2 and before["transfer"]
     assert digest_of(target, capsys) == digest_of(data, capsys)
     for name in ("master.key", "ca.pem", "ca.key"):

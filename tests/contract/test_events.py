@@ -158,7 +158,7 @@ def test_everybody_hears_what_their_role_sees(world: World) -> None:
     for (role, company_id), number in people_of.items():
         world.one_person(number, company_id, role.value)
     before = now(world)
-    world.write(lambda tx: [happened(tx, kind, int(acme)) for kind in Happening])
+    world.write(lambda tx: _one_of_each(tx, int(acme)))
     place(world)
     devices = {one.value for one in Happening if one.value.startswith("device")}
     company = {"company.created", "company.changed", "company.closed", "settings.changed"}
@@ -226,6 +226,11 @@ def test_one_reads_on_from_where_one_was(world: World) -> None:
     for wrong in ("x", "-1", "1.5", "٣", "1" * 17):
         with pytest.raises(Exception, match=r"after|length"):
             world.do("events.follow", after=wrong)
+
+
+def _one_of_each(tx: Transaction, company_id: int) -> None:
+    for kind in Happening:
+        happened(tx, kind, company_id)
 
 
 def _many(tx: Transaction, company_id: int, numbers: Sequence[int]) -> None:
