@@ -47,6 +47,11 @@ _DONE: Mapping[str, str] = {
     "join-codes.create": "made a join code",
     "me.change": "changed the own account",
     "me.change-password": "changed the own password",
+    "me.confirm-totp": "put the own second factor in force",
+    "me.keep-totp": "stopped the reset of the own second factor",
+    "me.recovery-codes": "made new recovery codes",
+    "me.remove-totp": "removed the own second factor",
+    "me.set-up-totp": "began to set up a second factor",
     "members.change": "changed the membership {}",
     "members.create": "made somebody a member",
     "members.remove": "ended the membership {}",
@@ -70,6 +75,7 @@ _DONE: Mapping[str, str] = {
     "target.deleted": "deleted the target {}",
     "tokens.create": "made the API token {}",
     "tokens.delete": "deleted the API token {}",
+    "users.reset-totp": "asked for the second factor of the person {} to be taken away",
     "users.erase": "erased the person {}",
 }
 

@@ -138,6 +138,8 @@ def create_member(call: Call, given: CreateMember) -> Member:
     number = company_number(given.company_id)
     company_row(call, number)
     call.require_open(number)
+    # Being operator opens no company.
+    require_giving(call, given.role, number)
     if not is_email(given.email):
         raise Refused(Code.VALIDATION, "email: not an address", field="email")
     person_id = _person_for(call, given)

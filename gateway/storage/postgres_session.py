@@ -226,7 +226,6 @@ class PostgresTransaction(Transaction):
             for row in rows:
                 copy.write_row(row)
 
-
     def write_at_end(self) -> None:
         sizes = tuple((*where, len(rows)) for where, rows in self.at_end.items())
         if sum(size for _, _, size in sizes) >= COPIED_MIN:

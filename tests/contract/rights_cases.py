@@ -84,7 +84,12 @@ CASES: dict[str, dict[str, Any]] = {
     "me.remove-totp": {"password": "wrong-password", "code": "000000"},
     "me.set-up-totp": {"password": "wrong-password"},
     "me.show": {},
-    "members.create": {**_COMPANY, "email": "new@example.org", "role": "basic"},
+    # Of a company without a parent: operators find it an administrator.
+    "members.create": {
+        "company_id": "{above}",
+        "email": "new@example.org",
+        "role": "administrator",
+    },
     "members.change": {"membership_id": "{membership}", "role": "read_only"},
     "members.list": _COMPANY,
     "members.remove": {"membership_id": "{membership}"},

@@ -28,6 +28,7 @@ from gateway.storage.schema import audit, audit_personal
 from gateway.storage.transaction import AnyRow, Transaction
 from tests.contract.rights_cases import CASES, filled
 from tests.contract.rights_world import RightsWorld, Undone
+from tests.contract.test_second_factor import Phone
 from tests.contract.world import OPERATIONS, SITE, World
 
 # They need more than their case gives; tests of their own look at their entries.
@@ -38,12 +39,17 @@ TESTED_ELSEWHERE = frozenset(
         "invitations.accept",
         "invitations.look",
         "me.change-password",
+        "me.confirm-totp",
+        "me.recovery-codes",
+        "me.remove-totp",
+        "me.set-up-totp",
         "members.create",
         "password-resets.use",
         "people.sign_in",
         "sessions.ticket",
         "sign-ins.end",
         "tokens.delete",
+        "users.reset-totp",
     }
 )
 # An entry for each device or company that it was done to, and for sessions that end by it.
@@ -112,6 +118,21 @@ def test_every_operation_that_writes_leaves_its_entry(world: World) -> None:
             wrong.append(f"{op.name}: of no company")
     assert not wrong, "\n".join(wrong)
     assert looked_at > 40
+
+
+def test_the_second_factor_is_on_record_and_its_secrets_are_not(world: World) -> None:
+    phone = Phone(world)
+    codes = phone.ready()
+    world.do("users.reset-totp", user_id=str(phone.person_id))
+    by, subject = f"user:{phone.person_id}", str(phone.person_id)
+    rows = [row for row in entries(world) if "totp" in row.verb]
+    assert [(row.verb, row.actor, row.subject) for row in rows] == [
+        ("me.set-up-totp", by, subject),
+        ("me.confirm-totp", by, subject),
+        ("users.reset-totp", "user:1", subject),
+    ]
+    written = json.dumps([list(row) for row in rows])
+    assert not [code for code in codes if code in written]
 
 
 def test_what_changes_nothing_leaves_none(world: World) -> None:

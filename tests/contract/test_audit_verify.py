@@ -102,16 +102,16 @@ TAMPERED = {
         [f"position {LINKS}: the entry {LINKS} was changed"],
     ),
     "digest changed": (
-        [f"UPDATE audit SET digests = '{{}}' WHERE id = {of(11)}"],
-        ["position 11: the entry 11 was changed", "entry 11: its address was changed or put in"],
+        [f"UPDATE audit SET digests = '{{}}' WHERE id = {of(2)}"],
+        ["position 2: the entry 2 was changed", "entry 2: its address was changed or put in"],
     ),
     "address changed": (
         ["UPDATE audit_personal SET value = '192.0.2.77' WHERE audit_id = 1"],
         ["entry 1: its address was changed or put in"],
     ),
     "address put in": (
-        ["INSERT INTO audit_personal VALUES (2, 'address', 1, '192.0.2.1', X'00')"],
-        ["entry 2: its address was changed or put in"],
+        ["INSERT INTO audit_personal VALUES (3, 'address', 1, '192.0.2.1', X'00')"],
+        ["entry 3: its address was changed or put in"],
     ),
     "removed": (
         [f"DELETE FROM audit WHERE id = {of(5)}"],

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jwt
 import pytest
@@ -252,7 +253,8 @@ def test_the_audit_is_for_those_who_may_see_it(tunnel: Tunnel) -> None:
     world.one_person(2, below, "administrator")
     world.one_person(3, tunnel.acme, "billing")
     opened = tunnel.open()["id"]
-    for where in ({"company": tunnel.acme}, {"serial": S}, {}):
+    asked: tuple[dict[str, Any], ...] = ({"company": tunnel.acme}, {"serial": S}, {})
+    for where in asked:
         entries = world.do("audit.list", verb="session.opened", **where)["items"]
         assert [entry["subject"] for entry in entries] == [opened]
     seen = world.do("audit.list", person=2)["items"]  # how the company below was made

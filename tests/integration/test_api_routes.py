@@ -21,6 +21,9 @@ from gateway.storage.store import StoreBusy
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
 
+ENDLESS = frozenset({"events.follow"})  # it answers as long as one listens
+
+
 @pytest.fixture
 async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path, database) as running:
@@ -57,15 +60,20 @@ async def test_every_route_fails_in_one_shape_and_lets_nobody_in(server: ApiServ
         status, found, response = await server.ask(op.method, path, token="fgt_wrong")
         assert status == wanted
         # An operator without a role in any company finds nothing, or is told what is missing.
-        status, found, response = await server.ask(op.method, path, {} if op.writes else None)
-        if status >= 400:
-            check_problem(status, found, response)
-            assert Code(found["code"]) in errors_of(op), op.name
+        if op.name not in ENDLESS:
+            status, found, response = await server.ask(op.method, path, {} if op.writes else None)
+            if status >= 400:
+                check_problem(status, found, response)
+                assert Code(found["code"]) in errors_of(op), op.name
         # Unknown fields are refused everywhere.
         query = "" if op.writes else "?nonsense=1"
         sent = {"nonsense": 1} if op.writes else None
         status, found, response = await server.ask(op.method, path + query, sent)
-        assert status == 422 and found["field"] == "nonsense", op.name
+        if op.right is Right.OWN_ACCOUNT:
+            # Not for tokens at all, whatever is sent.
+            assert (status, found["code"]) == (403, "forbidden"), op.name
+        else:
+            assert status == 422 and found["field"] == "nonsense", op.name
         walked += 1
     assert walked > 20
     for method, path, wanted in (
