@@ -1,6 +1,7 @@
 """The sealing of the audit: one chain, whoever writes and however many seal."""
 
 import asyncio
+import sqlite3
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gateway.storage.transaction import Transaction
 from gateway.telemetry import Telemetry
 from tests.contract.gateways import TwoGateways
 from tests.contract.world import World
+from tests.databases import Databases
 
 MANY = 10_000
 A_TRANSACTION = 100
@@ -213,3 +215,45 @@ def test_a_file_that_holds_no_head_is_not_written_over(world: World, tmp_path: P
     world.write(note)
     world.wait(sealer_of(world.store, file).once())
     assert file.read_text() == "something else\n"
+
+
+# Rows that are added at the end of a transaction
+
+
+def rows_at_end(tx: Transaction, links: int, numbers: int) -> None:
+    """Of two tables, in turn."""
+    for number in range(max(links, numbers)):
+        if number < links:
+            values = (1_000 + number, 1_000 + number, b"h")
+            tx.add_at_end("audit_seal", ("position", "audit_id", "hash"), values)
+        if number < numbers:
+            tx.add_at_end("installation", ("key", "value"), (f"n{number}", "%s ?"))
+
+
+@pytest.mark.parametrize(("links", "numbers"), [(0, 0), (1, 0), (2, 3), (40, 1)])
+def test_what_is_added_at_the_end_is_there_or_nothing_is(
+    databases: Databases, links: int, numbers: int
+) -> None:
+    address = databases.make()
+    world = World(address)
+    of_ours = "SELECT count(*) FROM installation WHERE key IN ('n0', 'n1', 'n2') AND value = ?"
+    count = "SELECT count(*) FROM audit_seal"
+    try:
+        adding = partial(rows_at_end, links=links, numbers=numbers)
+
+        def refused(tx: Transaction) -> None:
+            adding(tx)
+            raise ValueError("refused")
+
+        with pytest.raises(ValueError, match="refused"):
+            world.write(refused)
+        assert world.read(lambda tx: tx.fetch(count)[0][0]) == 0
+        world.write(adding)
+        found = world.read(lambda tx: (tx.fetch(count)[0][0], tx.fetch(of_ours, ("%s ?",))[0][0]))
+        assert found == (links, numbers)
+        if links:
+            with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+                world.write(adding)  # the same positions again
+    finally:
+        world.close()
+        databases.drop(address)
