@@ -20,6 +20,7 @@ from gateway.operations.accounts import (
     ProvenPassword,
     require_password,
 )
+from gateway.operations.erasing import EraseMe, ProvenErasure
 from gateway.operations.password_resets import (
     AskReset,
     HashedReset,
@@ -87,6 +88,15 @@ async def prove_removal(services: Services, principal: Principal, asked: Asked) 
     assert isinstance(given, RemoveTotp)
     checked = await _proven(services, principal, given.password)
     return ProvenRemoval(password="", code=given.code, checked_hash=checked)
+
+
+async def prove_erasure(services: Services, principal: Principal, asked: Asked) -> Any:
+    """What erases one's own account, with the password checked. Raises `Refused`."""
+    given = asked.given
+    assert isinstance(given, EraseMe)
+    return ProvenErasure(
+        password="", checked_hash=await _proven(services, principal, given.password)
+    )
 
 
 async def _proven(services: Services, principal: Principal, password: str) -> str:

@@ -104,6 +104,7 @@ async def _hashed_member(services: Services, _principal: Principal, asked: Asked
 
 PREPARED: dict[str, Prepare] = {
     "me.change-password": accounts.prove_change,
+    "me.erase": accounts.prove_erasure,
     "me.remove-totp": accounts.prove_removal,
     "me.set-up-totp": accounts.prove_set_up,
     "members.create": _hashed_member,

@@ -48,6 +48,7 @@ _DONE: Mapping[str, str] = {
     "me.change": "changed the own account",
     "me.change-password": "changed the own password",
     "me.confirm-totp": "put the own second factor in force",
+    "me.erase": "erased the own account",
     "me.keep-totp": "stopped the reset of the own second factor",
     "me.recovery-codes": "made new recovery codes",
     "me.remove-totp": "removed the own second factor",

@@ -25,6 +25,8 @@ from gateway.operations.session_locks import locked
 from gateway.storage.installation_facts import get, put
 from gateway.storage.schema import (
     api_token,
+    audit,
+    audit_personal,
     device,
     device_live,
     enrolment,
@@ -51,6 +53,8 @@ from wire.fields import FIELD_TABLE_VERSION
 OUTAGE_MS_MIN = MINUTE_MS
 ROWS_AT_ONCE = 400  # heartbeats do not wait longer than some 20 ms for a job
 IDEMPOTENCY_KEPT_MS = 30 * DAY_MS
+WHENCE = ("address", "user_agent")  # personal values of the audit
+WHENCE_KEPT_MS = 365 * DAY_MS
 OUTBOX_KEPT_MS = 30 * DAY_MS
 _ALIVE = "alive_at"
 _FIELD_TABLE = "field_table_version"
@@ -164,7 +168,28 @@ def clean(tx: Transaction) -> int:
         deleted = tx.run(delete(table).where(tuple_(*key).in_(some)))
         if deleted:
             return deleted
-    return _forget_enrolments(tx) or _forget_replaced(tx) or _forget_sessions(tx)
+    return (
+        _forget_enrolments(tx)
+        or _forget_replaced(tx)
+        or _forget_sessions(tx)
+        or _forget_addresses(tx)
+    )
+
+
+def _forget_addresses(tx: Transaction) -> int:
+    """Where people's requests came from, of entries of the audit that are old; it stays whole."""
+    some = (
+        select(audit_personal.c.audit_id)
+        .join(audit, audit.c.id == audit_personal.c.audit_id)
+        .where(audit_personal.c.name.in_(WHENCE), audit.c.at < tx.now_ms - WHENCE_KEPT_MS)
+        .order_by(audit_personal.c.audit_id)
+        .limit(ROWS_AT_ONCE)
+    )
+    ids = [row.audit_id for row in tx.all(some)]
+    if not ids:
+        return 0
+    of_these = (audit_personal.c.audit_id.in_(ids), audit_personal.c.name.in_(WHENCE))
+    return tx.run(delete(audit_personal).where(*of_these))
 
 
 def _forget_replaced(tx: Transaction) -> int:

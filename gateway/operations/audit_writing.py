@@ -152,8 +152,8 @@ def record(
         device_id,
         serial,
         subject,
-        _text(json.dumps(dict(detail), ensure_ascii=False)),
-        json.dumps(digests) if digests else "{}",
+        _json(detail),
+        _json(digests),
     )
     if not salted:
         tx.add_at_end("audit", _COLUMNS, values)
@@ -214,6 +214,13 @@ def _storable(one: Personal) -> Personal:
     """What strangers sent, as an address or the name of a program, may be no text at all."""
     text = _text(one.value.replace("\x00", "\ufffd"))
     return one._replace(value=text[:TEXT_CHARS_MAX])
+
+
+def _json(given: Mapping[str, object]) -> str:
+    try:
+        return msgspec.json.encode(given).decode()
+    except UnicodeEncodeError:  # there is such a half in it
+        return _text(json.dumps(dict(given), ensure_ascii=False))
 
 
 def _text(given: str) -> str:

@@ -40,7 +40,7 @@ def told_as(
         serial,
         subject or serial or str(company_id),
         person_id,
-        json.dumps(dict(detail or {})),
+        json.dumps(dict(detail)) if detail else "{}",
     )
 
 

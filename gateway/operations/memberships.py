@@ -143,6 +143,7 @@ def create_member(call: Call, given: CreateMember) -> Member:
     if not is_email(given.email):
         raise Refused(Code.VALIDATION, "email: not an address", field="email")
     person_id = _person_for(call, given)
+    call.about(company_id=number, person_id=person_id)
     try:
         id_ = call.tx.insert(
             insert(membership),

@@ -86,6 +86,8 @@ def sqlite_engine(path: Path, *, writing: bool) -> Engine:
             connection.execute("PRAGMA journal_mode = WAL")
             # 16 MB: rows that every heartbeat changes are copied back once, not each second.
             connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            # What was deleted is not left to be read in the file: it may have been somebody's name.
+            connection.execute("PRAGMA secure_delete = ON")
         else:
             connection.execute("PRAGMA query_only = ON")
         return connection
@@ -328,6 +330,7 @@ class SqliteStore(Store):
             return
         finished: list[tuple[Work, Any]] = []
         signals: set[Signal] = set()
+        traceless = False
         # The clock is judged after it was read, so a step before that is noticed.
         now_ms, trust = self._now_ms(), self._trust()
         try:
@@ -353,6 +356,7 @@ class SqliteStore(Store):
                     else:
                         finished.append((work, result))
                         signals |= tx.signals
+                        traceless |= tx.traceless
         except Exception as error:  # noqa: BLE001  # nothing of the group was kept; all are told
             told = _unable(error) or error
             if isinstance(told, StoreUnable):
@@ -364,6 +368,9 @@ class SqliteStore(Store):
             return
         self.commits += 1
         self._unable = ""
+        if traceless:
+            # Before it is told; a reader that is at work now leaves it to the next checkpoint.
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for work, result in finished:
             work.done.set_result(result)
         for signal in signals:

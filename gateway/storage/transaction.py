@@ -48,6 +48,7 @@ class Transaction(ABC):
         "operation_id",
         "rechecks",
         "signals",
+        "traceless",
         "trust",
         "writing",
     )
@@ -71,6 +72,7 @@ class Transaction(ABC):
         self.trust = trust  # as the gateway knew it; `trust_of` looks closer
         self.locked = LockOrder(tree)
         self.signals: set[Signal] = set()  # given once this transaction is committed
+        self.traceless = False
         self.booked: list[str] = []  # ids of the transfers of this transaction
         self.rechecks: set[int] = set()  # companies that it queued for another look
         self.at_end: dict[tuple[str, tuple[str, ...]], list[Sequence[Any]]] = {}
@@ -174,6 +176,13 @@ class Transaction(ABC):
 
         Until the transaction ends others that ask are told no.
         """
+
+    def leave_no_trace(self) -> None:
+        """What this transaction deletes is to be gone from the disk, too, once it is committed.
+
+        On SQLite what it overwrote leaves the log of changes; PostgreSQL's vacuum does its part.
+        """
+        self.traceless = True
 
     @abstractmethod
     def database_bytes(self) -> int:

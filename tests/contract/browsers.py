@@ -24,7 +24,8 @@ def signed_in(world: World, person_id: int, token: str) -> Principal:
 def run(world: World, name: str, who: Principal, given: Any, site: Site = SITE) -> Any:
     """What came of it, or the code of the refusal."""
     try:
-        done = world.write(lambda tx: execute(tx, OPERATIONS[name], who, site, given))
+        op = OPERATIONS[name]
+        done = world.write(lambda tx: execute(tx, op, who, site, given), op.tree)
     except Refused as refused:
         return refused.code.value
     return msgspec.to_builtins(done)

@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "companies.close": {**_COMPANY, "devices": "unregister"},
     "companies.create": {"parent_id": "{company}", "name": "New"},
     "companies.credits": _COMPANY,
+    "companies.export": _COMPANY,
     "companies.forecast": _COMPANY,
     "companies.list": _OF,
     "companies.move": {**_COMPANY, "parent_id": "{above}"},
@@ -79,6 +80,8 @@ CASES: dict[str, dict[str, Any]] = {
     "me.change": {"name": "New"},
     "me.change-password": {"old_password": "wrong-password", "new_password": "new-password"},
     "me.confirm-totp": {"code": "000000"},
+    "me.erase": {"password": "wrong-password"},
+    "me.export": {},
     "me.keep-totp": {},
     "me.recovery-codes": {"code": "000000"},
     "me.remove-totp": {"password": "wrong-password", "code": "000000"},
@@ -119,6 +122,8 @@ CASES: dict[str, dict[str, Any]] = {
     "tokens.create": {"name": "New", "scopes": ["read"]},
     "tokens.delete": {"token_id": "f" * 16},
     "tokens.list": {},
+    "users.erase": {"user_id": "1"},
+    "users.list": {},
     "users.reset-totp": {"user_id": "1"},
 }
 

@@ -94,7 +94,11 @@ class RightsWorld:
         asked = do("credit-requests.create", company_id=below, credits=1, note="")
         moved = do("credits.move", source=company_id, target=below, credits=1)
         opened = do("sessions.open", serial=serial, protocol="http")
-        invited = {"company_id": company_id, "email": "asked@example.org", "role": "basic"}
+        invited: dict[str, Any] = {
+            "company_id": company_id,
+            "email": "asked@example.org",
+            "role": "basic",
+        }
         asks = do("invitations.create", **invited)
         csv = f"serial\n{serial[:-1]}7\n" if company_id == self.company else "serial\n0000000006\n"
         loaded = do("devices.import", company_id=company_id, csv=csv, activate="later")

@@ -21,6 +21,7 @@ from gateway.command.sections import DataSection, GatewayConfiguration, HttpSect
 from gateway.domain.happenings import Happening
 from gateway.domain.rights import Role
 from gateway.jobs import events
+from gateway.jobs.schedule import Schedule
 from gateway.operations.happening import all_happened, told_as
 from gateway.people.accounts import make_person, make_token
 from gateway.storage.address import Address, is_postgres
@@ -385,3 +386,13 @@ async def test_the_command_says_why_it_does_not_follow(server: ApiServer) -> Non
     ):
         got, out, error = await admin(server, "events", *words)
         assert (got, out) == (code, "") and said in error, (words, error)
+
+
+async def test_the_gateway_places_them_by_itself(server: ApiServer) -> None:
+    schedule = Schedule(server.store, server.clock, server.telemetry)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(schedule.run())
+        async with stream(server, "?kinds=company.created") as live:
+            await server.company()
+            assert (await live.next())[0] == "company.created"
+        running.cancel()
