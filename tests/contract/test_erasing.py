@@ -23,6 +23,7 @@ from gateway.storage.schema import (
     metadata,
     person,
 )
+from gateway.storage.transaction import Transaction
 from tests.contract import invited
 from tests.contract.browsers import row_of, run, signed_in
 from tests.contract.mails import MAILING
@@ -83,10 +84,11 @@ def zoraida(world: World) -> Zoraida:
 
 def everything(world: World) -> str:
     """What stands in all tables, byte strings included; on SQLite in its files, too."""
-    said = []
-    for table in metadata.sorted_tables:
-        rows = world.read(lambda tx, table=table: tx.all(select(table)))
-        said.append("\n".join(map(repr, rows)))
+
+    def read(tx: Transaction) -> list[str]:
+        return [repr(row) for table in metadata.sorted_tables for row in tx.all(select(table))]
+
+    said = world.read(read)
     if isinstance(world.address, Path):
         for path in sorted(world.address.parent.glob(f"{world.address.name}*")):
             said.append(path.read_bytes().decode("latin-1"))

@@ -20,7 +20,6 @@ from gateway.storage.address import Address
 from gateway.storage.store import StoreBusy
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
-
 ENDLESS = frozenset({"events.follow"})  # it answers as long as one listens
 
 

@@ -69,7 +69,8 @@ def test_after_signing_in_one_stays_on_this_site() -> None:
 
 
 def test_what_people_type_is_escaped() -> None:
-    page = render("login.html", following='/"><script>', email="<b>", wrong="sign_in_wrong")
+    hostile = {"following": '/"><script>', "email": "<b>"}
+    page = render("login.html", **hostile, wrong="sign_in_wrong", proof="")
     assert "<script>" not in page.replace("</script>", "") and "<b>" not in page
     assert ENGLISH["sign_in_wrong"] in page
 
