@@ -177,15 +177,22 @@ def clean(tx: Transaction) -> int:
 
 
 def _forget_addresses(tx: Transaction) -> int:
-    """Where people's requests came from, of entries of the audit that are old; it stays whole."""
-    some = (
+    """Where people's requests came from, of entries of the audit that are old; it stays whole.
+
+    Only the first are looked at, which are the oldest: all of them would be very many.
+    """
+    first = (
         select(audit_personal.c.audit_id)
-        .join(audit, audit.c.id == audit_personal.c.audit_id)
-        .where(audit_personal.c.name.in_(WHENCE), audit.c.at < tx.now_ms - WHENCE_KEPT_MS)
+        .where(audit_personal.c.name.in_(WHENCE))
         .order_by(audit_personal.c.audit_id)
         .limit(ROWS_AT_ONCE)
+    ).subquery()
+    some = (
+        select(audit.c.id)
+        .join(first, audit.c.id == first.c.audit_id)
+        .where(audit.c.at < tx.now_ms - WHENCE_KEPT_MS)
     )
-    ids = [row.audit_id for row in tx.all(some)]
+    ids = sorted({row.id for row in tx.all(some)})
     if not ids:
         return 0
     of_these = (audit_personal.c.audit_id.in_(ids), audit_personal.c.name.in_(WHENCE))

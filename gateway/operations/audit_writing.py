@@ -45,7 +45,9 @@ SECRETS = frozenset(
 NOT_SECRETS = frozenset({"code_id", "require_totp", "token_id", "serial_key"})
 LIKE_A_SECRET = re.compile(r"pass|secret|token|code|hash|otp|csrf|csv|link|seal|cookie|\bkey")
 # Fields whose values belong to a person, and may be erased.
-PERSONAL = frozenset({"address", "administrator_email", "billing_email", "email", "user_agent"})
+PERSONAL = frozenset(
+    {"address", "administrator_email", "billing_email", "email", "support", "user_agent"}
+)
 # What they are called where the thing is a person, and not a device or a company.
 PERSONAL_OF_PEOPLE = frozenset({"name"})
 _OF_PEOPLE = frozenset(

@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.domain.instants import instant_text
+from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.companies import Company, OneCompany, company_row, show
 from gateway.operations.credits import Credits, show_credits
@@ -42,6 +43,9 @@ def export_company(call: Call, given: OneCompany) -> CompanyExport:
     call.require(
         Right.MANAGE_COMPANIES, number, see=Right.SEE_COMPANIES, what="company", reading=True
     )
+    for right in (Right.SEE_DEVICES, Right.SEE_CREDITS, Right.INVITE):
+        if not call.carried(right, number):
+            raise Refused(Code.FORBIDDEN, "It holds everything: this needs a token for `all`.")
     row = company_row(call, number)
     asked = ExportDevices(company=given.company_id, descendants=False, format="json")
     devices = export_devices(call, asked)

@@ -4,13 +4,18 @@ The ledger and the audit keep `user:7` as actor. The audit's chain covers salted
 values, so it stays whole when the values are gone.
 """
 
+import json
+import re
+from typing import Any
+
 import msgspec
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import Column, and_, delete, func, or_, select, update
 
 from gateway.domain.instants import instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right, Role, name_of_user
 from gateway.operations.accounts import person_of
+from gateway.operations.audit_writing import TEXT_CHARS_MAX
 from gateway.operations.memberships import require_another_administrator
 from gateway.operations.people import Password
 from gateway.operations.registry import Call, Page, cursor_number, not_found, operation, row_number
@@ -37,6 +42,7 @@ from gateway.storage.transaction import AnyRow, Transaction
 
 ERASED = "erased"
 PASSWORD_WRONG = "password: this is not the password of your account"
+_BETWEEN_WORDS = re.compile(r'[\s()<>\[\]:;,"\\]+')  # no address has such a character
 
 
 class User(msgspec.Struct):
@@ -205,16 +211,58 @@ def _delete_belongings(tx: Transaction, row: AnyRow) -> None:
 def _delete_mentions(tx: Transaction, row: AnyRow) -> None:
     """Where else the address stands, and in the audit whatever is of this person."""
     tx.run(delete(invitation).where(invitation.c.email_key == row.email_key))
-    of_mail = or_(mail.c.person_id == row.id, func.lower(mail.c.recipient) == row.email.lower())
-    tx.run(delete(mail).where(of_mail))
-    value = func.lower(audit_personal.c.value)
-    named = and_(audit_personal.c.name == "name", audit_personal.c.value == row.name)
-    of_audit = or_(audit_personal.c.person_id == row.id, value == row.email.lower(), named)
-    tx.run(delete(audit_personal).where(of_audit))
-    billed = func.lower(company.c.billing_email) == row.email.lower()
+    sent = mail.c.recipient.in_(_mentioning(tx, mail.c.recipient, row.email))
+    tx.run(delete(mail).where(or_(mail.c.person_id == row.id, sent)))
+    billed = company.c.billing_email.in_(_mentioning(tx, company.c.billing_email, row.email))
     tx.run(update(company).where(billed).values(billing_email=""))
-    told = func.lower(setting.c.value).contains(row.email.lower(), autoescape=True)
-    tx.run(delete(setting).where(told))
+    for one in tx.all(select(setting).where(setting.c.value.contains("@"))):
+        value = json.loads(one.value)
+        if (left := _without(value, row.email)) != value:
+            which = (setting.c.company_id == one.company_id, setting.c.key == one.key)
+            tx.run(update(setting).where(*which).values(value=json.dumps(left)))
+    _delete_from_audit(tx, row)
+
+
+def _delete_from_audit(tx: Transaction, row: AnyRow) -> None:
+    """Values of this person, whoever did it: who invited somebody owns the address until then.
+
+    Of values that are nobody's, those that this person has as well.
+    """
+    value, whose = audit_personal.c.value, audit_personal.c.person_id
+    named = and_(audit_personal.c.name == "name", value == row.name)
+    own = select(value).where(whose == row.id, audit_personal.c.name == "address")
+    came = and_(audit_personal.c.name == "address", value.in_(own))
+    nobodys = and_(whose.is_(None), or_(named, came))
+    tx.run(delete(audit_personal).where(nobodys))  # as long as there are the own ones
+    mentioned = value.in_(_mentioning(tx, value, row.email))
+    tx.run(delete(audit_personal).where(or_(whose == row.id, mentioned)))
+
+
+def _mentioning(tx: Transaction, column: Column[str], email: str) -> list[str]:
+    """The values that name the address, however it is written.
+
+    Databases do not know all of the letters that `email_key` takes for the same.
+    """
+    found = tx.all(select(column).where(column.contains("@")).distinct())
+    return [value for (value,) in found if _mentions(value, email)]
+
+
+def _mentions(text: str, email: str) -> bool:
+    # The audit cuts long values off.
+    keys = {email_key(email), email_key(email[:TEXT_CHARS_MAX])}
+    return any(
+        email_key(word) in keys or email_key(word.rstrip(".")) in keys
+        for word in _BETWEEN_WORDS.split(text)
+    )
+
+
+def _without(value: Any, email: str) -> Any:
+    """A setting in which no text names the address."""
+    if isinstance(value, str):
+        return "" if _mentions(value, email) else value
+    if isinstance(value, dict):
+        return {key: _without(one, email) for key, one in value.items()}
+    return value
 
 
 def _user(row: AnyRow) -> User:

@@ -69,6 +69,7 @@ def write(tx: Transaction, failures: dict[Failure, int]) -> None:
     keys = sorted({one.email_key for one in failures if one.email_key})
     rows = tx.all(select(person.c.id, person.c.email_key).where(person.c.email_key.in_(keys)))
     ids = {row.email_key: row.id for row in rows}
+    erased = _erased(tx, failures)
     for one, times in failures.items():
         # Of an account that there is not, the address is not kept: it may be a mistyped password.
         person_id = ids.get(one.email_key, user_of(one.actor))
@@ -85,5 +86,16 @@ def write(tx: Transaction, failures: dict[Failure, int]) -> None:
             serial=None,
             subject="" if person_id is None else str(person_id),
             detail=detail,
-            personal=[Personal("address", one.address, person_id)] if one.address else [],
+            personal=(
+                [Personal("address", one.address, person_id)]
+                if one.address and person_id not in erased
+                else []
+            ),
         )
+
+
+def _erased(tx: Transaction, failures: dict[Failure, int]) -> set[int]:
+    """Who of those that failed was erased since."""
+    some = {user_of(one.actor) for one in failures} - {None}
+    which = select(person.c.id).where(person.c.id.in_(some), person.c.erased_at.is_not(None))
+    return {row.id for row in tx.all(which)} if some else set()

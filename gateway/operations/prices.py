@@ -104,6 +104,8 @@ def set_price(call: Call, given: SetPrice) -> Prices:
     if not call.allows(Right.SEE_STATEMENTS, row.parent_id):
         raise Refused(Code.FORBIDDEN, "A price is set by people of the company above, who sell.")
     call.require_open(number)
+    # The entry is the seller's: it tells the price, which the buyer may not be shown.
+    call.about(company_id=row.parent_id, subject=str(number))
     from_day = _day(given.from_)
     _require_open_month(call, row, from_day)
     values = {

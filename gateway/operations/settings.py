@@ -20,6 +20,7 @@ from gateway.domain.settings import (
     Key,
     Setter,
 )
+from gateway.operations.audit_writing import PERSONAL
 from gateway.operations.companies import (
     COLUMNS,
     Email,
@@ -153,10 +154,21 @@ def change_settings(call: Call, given: ChangeSettings) -> Settings:
     call.about(
         company_id=number,
         subject=str(number),
-        before={key.value: before.get(key) for key in values if key is not Key.BILLING_EMAIL},
+        before={
+            key.value: _impersonal(before.get(key))
+            for key in values
+            if key is not Key.BILLING_EMAIL
+        },
         reset=sorted(key.value for key, value in values.items() if value is None),
     )
     return _shown(call, number)
+
+
+def _impersonal(value: Any) -> Any:
+    """A value as the audit may keep it for ever: whom to ask is perhaps somebody's address."""
+    if isinstance(value, dict):
+        return {name: one for name, one in value.items() if name not in PERSONAL}
+    return value
 
 
 def _require_setters(call: Call, number: int, values: dict[Key, Any]) -> None:

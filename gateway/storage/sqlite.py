@@ -6,9 +6,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,6 +18,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from gateway.clock_guard import ClockGuard
 from gateway.domain.clock_trust import TRUSTED, Trust
 from gateway.storage.locks import Level, Tree
+from gateway.storage.sqlite_driver import BUSY_TIMEOUT_S, apart, emptied, in_transaction
 from gateway.storage.statements import insert_one, update_one
 from gateway.storage.store import (
     QUEUE_MAX,
@@ -76,7 +76,11 @@ def sqlite_engine(path: Path, *, writing: bool) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=10
+            path,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            timeout=BUSY_TIMEOUT_S,
         )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
@@ -213,6 +217,7 @@ class SqliteStore(Store):
         self._group: list[Work] = []  # under way
         self._since_s: float | None = None  # when it began
         self._unable = ""
+        self._traces = False  # whether the log of changes holds what is to leave no trace
         self.commits = 0
         self._thread = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._thread.start()
@@ -330,7 +335,6 @@ class SqliteStore(Store):
             return
         finished: list[tuple[Work, Any]] = []
         signals: set[Signal] = set()
-        traceless = False
         # The clock is judged after it was read, so a step before that is noticed.
         now_ms, trust = self._now_ms(), self._trust()
         try:
@@ -344,11 +348,11 @@ class SqliteStore(Store):
                             result = work.function(tx)
                             tx.write_at_end()
                         else:
-                            with _apart(connection):
+                            with apart(connection):
                                 result = work.function(tx)
                                 tx.write_at_end()
                     except Exception as error:  # belongs to whoever asked
-                        if len(group) == 1 or not _in_transaction(connection):
+                        if len(group) == 1 or not in_transaction(connection):
                             # SQLite gives up a whole transaction at some errors, such as a full
                             # disk; then nothing of the others' work is left either.
                             raise
@@ -356,7 +360,7 @@ class SqliteStore(Store):
                     else:
                         finished.append((work, result))
                         signals |= tx.signals
-                        traceless |= tx.traceless
+                        self._traces |= tx.traceless
         except Exception as error:  # noqa: BLE001  # nothing of the group was kept; all are told
             told = _unable(error) or error
             if isinstance(told, StoreUnable):
@@ -368,31 +372,10 @@ class SqliteStore(Store):
             return
         self.commits += 1
         self._unable = ""
-        if traceless:
-            # Before it is told; a reader that is at work now leaves it to the next checkpoint.
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._traces:  # before it is told; while somebody reads, it is left to a next commit
+            self._traces = not emptied(connection)
         for work, result in finished:
             work.done.set_result(result)
         for signal in signals:
             for listener in self._listeners.get(signal, ()):
                 listener()
-
-
-@contextmanager
-def _apart(connection: Connection) -> Iterator[None]:
-    """A savepoint, said to the driver itself: the library's own costs as much as a statement."""
-    cursor = connection.connection.cursor()
-    cursor.execute("SAVEPOINT work")
-    try:
-        yield
-    except BaseException:
-        if _in_transaction(connection):
-            cursor.execute("ROLLBACK TO work")
-            cursor.execute("RELEASE work")
-        raise
-    cursor.execute("RELEASE work")
-
-
-def _in_transaction(connection: Connection) -> bool:
-    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-    return driver.in_transaction

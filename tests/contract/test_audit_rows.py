@@ -40,6 +40,7 @@ TESTED_ELSEWHERE = frozenset(
         "invitations.look",
         "me.change-password",
         "me.confirm-totp",
+        "me.erase",
         "me.recovery-codes",
         "me.remove-totp",
         "me.set-up-totp",

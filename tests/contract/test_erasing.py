@@ -1,5 +1,6 @@
 """A person who is erased leaves nothing but a number, and the audit's chain stays whole."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from gateway.domain.refusals import Refused
 from gateway.domain.rights import ANONYMOUS, Principal
 from gateway.jobs import housekeeping
 from gateway.operations.erasing import EraseMe, OneUser, ProvenErasure
+from gateway.operations.failed_attempts import SECRET_WRONG, SIGN_IN_FAILED, Failure
+from gateway.operations.failed_attempts import write as write_failures
 from gateway.operations.people import Nothing, ProvenSignIn
 from gateway.people import accounts
 from gateway.people.tokens import new_sign_in_token
@@ -19,6 +22,7 @@ from gateway.storage.schema import (
     audit,
     audit_personal,
     idempotency,
+    invitation,
     membership,
     metadata,
     person,
@@ -213,3 +217,99 @@ def test_addresses_of_old_entries_go_after_a_year(world: World, zoraida: Zoraida
         pass
     assert kept() == set()
     assert wrong_in(world) == []
+
+
+def audited(world: World, verb: str) -> dict[str, str]:
+    """The personal values of the one entry of this verb."""
+    [entry] = world.do("audit.list", verb=verb)["items"]
+    return dict(entry["personal"])
+
+
+def erase(world: World, person_id: int) -> Any:
+    return run(world, "users.erase", OPERATOR, OneUser(user_id=str(person_id)))
+
+
+def test_an_address_is_found_however_it_was_written(world: World) -> None:
+    company = world.company("Acme")
+    # The audit cuts it off, and a database may not know the small letters of these.
+    asked = "J\u00d6RG." + "\u00c4" * 150 + "@EXAMPLE." + "B" * 45 + ".ORG"
+    made = invited.invite(world, company, "basic", email=asked)
+    done = invited.accept(world, invited.token_of(made), name="J\u00f6rg")
+    world.do("companies.change", company_id=company, billing_email=asked.lower())
+    assert "j\u00f6rg" in everything_said(world)
+    erase(world, int(done["me"]["id"]))
+    assert "j\u00f6rg" not in everything_said(world)
+
+
+def everything_said(world: World) -> str:
+    """What stands in all tables."""
+    rows = world.read(lambda tx: [tx.all(select(table)) for table in metadata.sorted_tables])
+    return repr(rows).lower()
+
+
+def test_whom_to_ask_is_forgotten_with_the_person_and_nothing_beside_it(
+    world: World, zoraida: Zoraida
+) -> None:
+    def brand(support: str) -> Any:
+        given = {"name": "Acme", "logo": "", "support": support}
+        return world.do("settings.change", company_id=zoraida.company, brand=given)
+
+    brand(f"Write to Zo <{EMAIL.title()}>.")
+    brand(f"not{EMAIL} and {EMAIL}.mx")
+    erase(world, zoraida.id)
+    shown = world.do("settings.show", company_id=zoraida.company)["settings"]["brand"]["value"]
+    assert shown == {"name": "Acme", "logo": "", "support": f"not{EMAIL} and {EMAIL}.mx"}
+    assert "write to zo" not in everything(world)
+
+    other = invited.person(world, "mel@example.org", zoraida.company, "administrator")
+    brand("Mel, mel@example.org.")
+    erase(world, other)
+    shown = world.do("settings.show", company_id=zoraida.company)["settings"]["brand"]["value"]
+    assert shown == {"name": "Acme", "logo": "", "support": ""}
+    assert "mel@example.org" not in everything_said(world)
+
+
+def test_somebody_of_the_same_name_and_address_keeps_the_own_values(
+    world: World, zoraida: Zoraida
+) -> None:
+    made = invited.invite(world, zoraida.company, "administrator", email="zq@example.org")
+    done = invited.accept(world, invited.token_of(made), name=NAME, new_cookie="d" * 43)
+    twin = signed_in(world, int(done["me"]["id"]), new_sign_in_token())
+    run(world, "me.change", twin, OPERATIONS["me.change"].input(name=NAME), MAILING)
+    erase(world, zoraida.id)
+    changed = world.do("audit.list", verb="me.change", actor=twin.name)["items"]
+    assert [one["personal"]["name"] for one in changed] == [NAME]
+    assert run(world, "me.export", twin, Nothing())["me"]["name"] == NAME
+
+
+def test_a_wrong_secret_noted_before_leaves_no_address(world: World, zoraida: Zoraida) -> None:
+    late = Failure(SECRET_WRONG, f"user:{zoraida.id}", ADDRESS, operation="me.change-password")
+    nobodys = Failure(SIGN_IN_FAILED, "anonymous", ADDRESS)
+    world.write(lambda tx: write_failures(tx, {nobodys: 1}))
+    erase(world, zoraida.id)
+    world.write(lambda tx: write_failures(tx, {late: 2}))
+    assert traces(world) == []
+    assert wrong_in(world) == []
+
+
+def test_who_is_invited_by_the_address_alone_is_erased_with_it(world: World) -> None:
+    company = world.company("Acme")
+    person_id = invited.person(world, EMAIL)
+    invited.invite(world, company, "basic", email=EMAIL)
+    assert audited(world, "invitations.create")["email"] == EMAIL
+    erase(world, person_id)
+    assert audited(world, "invitations.create")["email"] == "erased"
+    assert invited.all_rows(world, invitation) == []
+
+
+def test_an_erasure_during_a_long_read_is_finished_after_it(world: World, zoraida: Zoraida) -> None:
+    if not isinstance(world.address, Path):
+        pytest.skip("PostgreSQL cleans up by itself (vacuum)")
+    reader = sqlite3.connect(world.address)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM person").fetchone()
+    erase(world, zoraida.id)
+    assert traces(world)  # the reader needs the pages as they were
+    reader.close()
+    world.write(lambda tx: None)
+    assert traces(world) == []

@@ -180,6 +180,7 @@ HOSTILE: dict[str, list[Any]] = {
     "format": ["json"],
     "note": ["x"],
     "name": ["x"],
+    "scopes": [["all"]],
     "password": ["correct horse battery"],
 }
 
