@@ -15,12 +15,19 @@ from sqlalchemy import text
 from gateway.api.catalogue import PREFIX, all_operations
 from gateway.api.inputs import fields_of
 from gateway.domain.instants import instant_text
+from gateway.domain.rights import Right
+from gateway.operations.documents import CSV_TYPE
 from gateway.operations.registry import Operation
 from gateway.storage.address import Address
 from tests.api_server import ApiServer, api_server
 
 SERIAL = "1100000001"
-WRITING = [op for op in all_operations() if op.writes and op.name != "people.sign_out"]
+# What is of one's own account is not for tokens, by which all this is asked.
+WRITING = [
+    op
+    for op in all_operations()
+    if op.writes and op.name != "people.sign_out" and op.right is not Right.OWN_ACCOUNT
+]
 # No whole number at all, whatever its limits.
 NO_NUMBERS = ["1", "", "1.0", 1.5, True, False, [1], {"days": 1}, "0x1", " 1"]
 HUGE = [2**31 * 10**6, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), -1, 1e30]
@@ -318,12 +325,10 @@ async def test_formulas_are_neutral_in_every_table(server: ApiServer) -> None:
         changed = {name: formula}
         await server.done("PATCH", f"{PREFIX}/companies/{below}", changed)
         await server.done("PATCH", f"{PREFIX}/devices/{SERIAL}", changed)
-    tables = [op for op in all_operations() if op.file_type]
+    tables = [op for op in all_operations() if op.file_type == CSV_TYPE]
     for op in tables:
         values = dict.fromkeys(op.path_fields, below)
-        query = (
-            {"format": "csv", "from": _this_month(server)} if "from" in fields_of(op.input) else {}
-        )
+        query = {"format": "csv", "from": _this_month(server)} if op.path_fields else {}
         given = query or {"format": "csv", "company": below}
         path = PREFIX + _path(op, values) + "?" + urlencode(given)
         status, found, _ = await server.ask("GET", path)
