@@ -79,7 +79,6 @@ _BY_VERB: Mapping[str, Happening] = {
     "device.moved": Happening.DEVICE_MOVED,
     "device.replaced": Happening.DEVICE_REPLACED,
     "device.replacement_undone": Happening.DEVICE_REPLACED,
-    "devices.activate": Happening.DEVICE_CHANGED,
     "devices.change": Happening.DEVICE_CHANGED,
     "devices.extend": Happening.DEVICE_CHANGED,
     "devices.import_undone": Happening.DEVICES_IMPORTED,
@@ -100,8 +99,8 @@ _BY_NOUN: Mapping[str, Happening] = {
     "support-access": Happening.SUPPORT_ACCESS_CHANGED,
     "target": Happening.TARGET_CHANGED,
 }
-# Strangers do that, and it changes nothing that anybody watches.
-_NOTHING = frozenset({"invitations.look"})
+# Strangers look, and change nothing; that a service begins is told by itself.
+_NOTHING = frozenset({"devices.activate", "invitations.look"})
 # Days that a device has, and that are served or lapse, are in no company's balance.
 NOT_OF_A_BALANCE = frozenset({Transfer.SERVE, Transfer.FORFEIT, Transfer.CARRY})
 

@@ -38,6 +38,7 @@ from gateway.storage.schema import (
     join_code,
     membership,
     person,
+    support_access,
 )
 from gateway.storage.transaction import AnyRow
 from wire.endings import Ended
@@ -304,5 +305,8 @@ def _end_rights(call: Call, row: AnyRow) -> None:
     tx.run(delete(join_code).where(join_code.c.company_id == row.id))
     open_ones = and_(invitation.c.company_id == row.id, invitation.c.ended_at.is_(None))
     tx.run(update(invitation).where(open_ones).values(ended_at=tx.now_ms, ended_because="closed"))
+    running = (support_access.c.ended_at.is_(None), support_access.c.until > tx.now_ms)
+    let_in = update(support_access).where(support_access.c.company_id == row.id, *running)
+    tx.run(let_in.values(ended_at=tx.now_ms, ended_by=call.principal.name))
     asked = or_(credit_request.c.company_id == row.id, credit_request.c.parent_id == row.id)
     withdraw_requests(call, asked, "The company was closed.")

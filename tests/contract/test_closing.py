@@ -9,6 +9,7 @@ from gateway.domain.instants import DAY_MS, MINUTE_MS
 from gateway.domain.refusals import Code, Refused
 from gateway.operations import moving
 from gateway.storage.schema import company_place, join_code, membership, recheck
+from tests.contract import invited
 from tests.contract.world import World
 
 A, B = "6003600301", "6003600302"
@@ -82,8 +83,15 @@ def test_everything_goes_to_the_parent(world: World, parent: str, leaving: str) 
 
 def test_nobody_is_anything_in_it_any_more(world: World, leaving: str) -> None:
     world.do("join-codes.create", company_id=leaving, uses=5, register=True)
+    invited.invite(world, leaving, "basic", email="new@example.org")
+    access = {"company_id": leaving, "minutes": 60, "reason": "No signal."}
+    world.do("support-access.grant", person=2, **access)
     world.do("companies.close", company_id=leaving)
     assert world.ask("companies.show", person=2, company_id=leaving) == "not_found"
+    [invitation] = world.do("invitations.list", company=leaving)["items"]
+    assert invitation["state"] == "closed"
+    [let_in] = world.do("support-access.list", company_id=leaving)["items"]
+    assert (let_in["in_force"], let_in["ended_by"]) == (False, "user:1")
     left = world.read(
         lambda tx: (
             tx.all(select(membership).where(membership.c.company_id == int(leaving))),
