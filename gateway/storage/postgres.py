@@ -242,7 +242,8 @@ class PostgresStore(Store):
             )
             tx.driver = session.cursor()
             result = work.function(tx)
-            tx.write_at_end()
+            if not tx.ends_with_few:
+                tx.write_at_end()
             for signal in tx.signals:
                 tx.driver.execute(
                     "SELECT pg_notify(%s, %s)", (CHANNEL, f"{signal.value} {self._id}")
@@ -259,12 +260,16 @@ class PostgresStore(Store):
             if told is None:
                 raise
             raise told from error
+        last = tx.last_statement() if tx.ends_with_few else None
         try:
-            session.commit()
+            session.commit(last)
         except psycopg.Error as error:
             if not session.broken:
+                told = self._understood(session, error)
                 session.rollback()
-                raise _Repeat(str(error)) from error
+                if told is None and last is not None:
+                    raise  # the last statement was wrong, and would be again
+                raise told or _Repeat(str(error)) from error
             session.drop()
             self._find_out(session, number, str(error).strip())
         return result, tx.signals

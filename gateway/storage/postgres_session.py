@@ -231,9 +231,19 @@ class PostgresTransaction(Transaction):
         if sum(size for _, _, size in sizes) >= COPIED_MIN:
             super().write_at_end()
         elif sizes:
-            rows = chain.from_iterable(self.at_end.values())
-            self.driver.execute(_insert_all(sizes), list(chain.from_iterable(rows)))
+            self.driver.execute(*self.last_statement())
             self.at_end.clear()
+
+    def last_statement(self) -> tuple[bytes, list[Any]]:
+        """What adds the rows at the end; there are some, and few."""
+        sizes = tuple((*where, len(rows)) for where, rows in self.at_end.items())
+        rows = chain.from_iterable(self.at_end.values())
+        return _insert_all(sizes), list(chain.from_iterable(rows))
+
+    @property
+    def ends_with_few(self) -> bool:
+        """Whether what is added at the end goes along with the commit."""
+        return 0 < sum(map(len, self.at_end.values())) < COPIED_MIN
 
 
 @lru_cache(maxsize=64)
@@ -276,6 +286,7 @@ class PostgresSession:
         self._engine = engine
         self._connection: Connection | None = None
         self._cursor: psycopg.Cursor[Plain] | None = None
+        self._last: psycopg.ClientCursor[Plain] | None = None
 
     def open(self) -> "tuple[Connection, psycopg.Connection[Any]]":
         """The connection, made now if there is none. Raises the driver's error."""
@@ -293,7 +304,7 @@ class PostgresSession:
 
     def drop(self) -> None:
         """Forgets the connection, which may be broken."""
-        self._cursor = None
+        self._cursor = self._last = None
         if self._connection is not None:
             self._connection.invalidate()
             self._connection.close()
@@ -320,10 +331,19 @@ class PostgresSession:
         assert row is not None
         return row
 
-    def commit(self) -> None:
-        """Ends the transaction. Raises the driver's error."""
+    def commit(self, last: tuple[bytes, list[Any]] | None = None) -> None:
+        """Ends the transaction, after a last statement if there is one: both in one exchange.
+
+        Raises the driver's error; where the last statement fails nothing is committed.
+        """
         connection, raw = self.open()
-        raw.commit()
+        if last is None:
+            raw.commit()
+        else:
+            if self._last is None:
+                self._last = psycopg.ClientCursor(raw)
+            statement, values = last
+            self._last.execute(statement + b"; COMMIT", values)
         connection.rollback()  # the library's own notion of it
 
     def rollback(self) -> None:

@@ -324,3 +324,29 @@ LOCKED = (
     "SELECT device.id FROM device JOIN device_live ON device_live.device_id = device.id"
     " WHERE device.serial = ? AND device.ended_at IS NULL"
 )
+
+
+async def test_what_is_added_at_the_end_is_committed_with_the_rest_or_nothing_is(url: str) -> None:
+    store = PostgresStore(url, lambda _: BEGIN_MS)
+
+    def work(tx: Transaction, name: str, second: str | None) -> None:
+        put(tx, name, "1")
+        tx.add_at_end("installation", ("key", "value"), (f"{name} 1", "it's 100 % \\ ?"))
+        tx.add_at_end("installation", ("key", "value"), (f"{name} 2", second))
+
+    def found(tx: Transaction) -> dict[str, str]:
+        rows = tx.fetch("SELECT key, value FROM installation WHERE key LIKE ?", ("at end%",))
+        return dict(rows)
+
+    try:
+        await store.write(partial(work, name="at end", second="; ROLLBACK; '"))
+        kept = {"at end": "1", "at end 1": "it's 100 % \\ ?", "at end 2": "; ROLLBACK; '"}
+        assert await store.read(found) == kept
+        for _ in range(THREADS[Lane.PEOPLE] + 1):
+            with pytest.raises(psycopg.errors.NotNullViolation):
+                await store.write(partial(work, name="at end x", second=None))
+        assert await store.read(found) == kept
+        await store.write(partial(work, name="at end y", second="2"))
+        assert len(await store.read(found)) == 6
+    finally:
+        store.close()
