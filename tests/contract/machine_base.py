@@ -116,8 +116,7 @@ class MachineBase(RuleBasedStateMachine):
         sent = [(one, "hb", self.world.router(one).message(samples, low=1)) for one in heard]
         self.world.deliver(*sent, *sent[:2])
         for serial in heard:
-            if self.fair[serial].registered:
-                self.fair[serial].heard_ms = self.world.now_ms
+            self.fair[serial].heard(self.world.now_ms)
         self.look()
 
     def ask_at_once(self, *asked: tuple[str, dict[str, Any]]) -> list[bool]:

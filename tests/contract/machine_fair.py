@@ -35,6 +35,12 @@ class Fair:
         self.grace_until: int | None = None
         self.in_grace = False
 
+    def heard(self, now_ms: int) -> None:
+        """A heartbeat came; one that comes while a period runs belongs to it, although the clock
+        went back to before its beginning."""
+        if self.registered:
+            self.heard_ms = now_ms if self.period is None else max(now_ms, self.period[0])
+
     def served(self, now_ms: int, ms: int) -> None:
         """Time passes: one in grace is served for nothing."""
         if self.in_grace and self.grace_until is not None:

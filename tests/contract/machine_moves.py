@@ -36,6 +36,7 @@ class DeviceMoveRules(MachineBase):
         self.look()
         if done:
             before = self.plain.seq
+            self.fair[serial].registered = False  # its tenure is the other's now
             self.hear([serial], 1)  # the old router wakes up: nobody listens
             rows = [row for row in self.plain.seen.values() if row.seq > before]
             assert all(row.serial != serial for row in rows)
