@@ -161,8 +161,18 @@ def _room(item: pytest.Item) -> tuple[int, bool]:
     return number, item.path.name != _LONGEST
 
 
+def _runs_on_postgresql(item: pytest.Item) -> bool:
+    called = getattr(item, "callspec", None)
+    return called is not None and "postgresql" in called.params.values()
+
+
+# First: what is long is left out by its mark.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the watches around every asynchronous test, outside its other fixtures."""
+    for item in items:
+        if item.get_closest_marker("either_engine") and _runs_on_postgresql(item):
+            item.add_marker(pytest.mark.long)
     items.sort(key=_room)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(

@@ -45,5 +45,5 @@ def fail(capsys: pytest.CaptureFixture[str], main: Callable[..., int], *words: o
     capsys.readouterr()
     assert main([str(word) for word in words]) == 1
     said = capsys.readouterr().err
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     return said

@@ -19,6 +19,8 @@ from gateway.storage.transaction import Transaction
 from tests.contract.invited import change_role, person, remove
 from tests.contract.world import BEGIN_MS, OPERATIONS, SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 ANN = "ann@example.org"
 
 

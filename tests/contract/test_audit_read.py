@@ -12,6 +12,8 @@ from gateway.operations.audit_writing import Personal, record
 from gateway.storage.transaction import Transaction
 from tests.contract.world import BEGIN_MS, World
 
+pytestmark = pytest.mark.either_engine
+
 A, B = "1100000001", "1100000002"
 
 

@@ -23,6 +23,8 @@ from gateway.storage.transaction import AnyRow, Transaction
 from tests.contract.machine_base import reached_at
 from tests.contract.world import OPERATIONS, SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 TOP_NAME, SISTER_NAME = "Unspeakable Holding", "Unseen Sister"
 TOP_DAYS, PARENT_DAYS, SISTER_DAYS = 7_654_321, 1_234_567, 3_456_789
 TOP_PRICE = "13.57"

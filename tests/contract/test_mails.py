@@ -24,6 +24,8 @@ from tests.contract.mails import MAILING, delivered, queue, rows, sender, with_s
 from tests.contract.world import SITE, World
 from tests.mail_server import FROM, Mailboxes, mail_server, parts_of
 
+pytestmark = pytest.mark.either_engine
+
 ANN = "ann@example.org"
 LINK = "https://fleet.example.org/invitation/abc"
 

@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import pytest
 from sqlalchemy import func, insert, select, update
 
 from gateway.domain.instants import DAY_MS, HOUR_MS, MINUTE_MS
@@ -14,6 +15,8 @@ from tests.contract.gateways import TwoGateways
 from tests.contract.mails import MAILING, delivered, mailing, rows
 from tests.contract.world import World
 from tests.mail_server import Mailboxes, parts_of
+
+pytestmark = pytest.mark.either_engine
 
 BOSS, CLERK, USER = 2, 3, 4
 _keys = itertools.count()

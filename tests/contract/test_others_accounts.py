@@ -4,6 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from sqlalchemy import insert, select, update
 
 from gateway.domain.refusals import Refused
@@ -25,6 +26,8 @@ from tests.contract.invited import person as make
 from tests.contract.rights_cases import CASES, filled
 from tests.contract.rights_world import Caller, RightsWorld, Undone
 from tests.contract.world import OPERATIONS, SITE, World
+
+pytestmark = pytest.mark.either_engine
 
 VICTIM = "victim@example.org"
 HASH = "hash of the victim's password"

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from gateway.domain.refusals import Refused
 from gateway.domain.rights import Role, Scope
 from gateway.operations.registry import operations
@@ -19,6 +21,8 @@ from tests.contract.rights_world import (
     plain,
 )
 from tests.contract.world import World
+
+pytestmark = pytest.mark.either_engine
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "rights.md"
 REFUSED = frozenset({"forbidden", "not_found", "nothing", "signed_out"})

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import delete, insert, update
 
 from gateway.domain.instants import HOUR_MS
@@ -13,6 +14,8 @@ from gateway.storage.schema import membership, setting, support_access
 from gateway.storage.transaction import Transaction
 from tests.contract.tunnel import S, Tunnel
 from tests.contract.world import OPERATIONS, SITE, World
+
+pytestmark = pytest.mark.either_engine
 
 GPS = {"latitude": 484_000_000, "longitude": 99_000_000, "altitude": 500, "speed": 10}
 

@@ -15,6 +15,8 @@ from tests.contract.test_rights_shown import Family
 from tests.contract.tunnel import S
 from tests.contract.world import OPERATIONS, World
 
+pytestmark = pytest.mark.either_engine
+
 
 def shown(world: World, company_id: str, key: str, *, as_: int = 1) -> tuple[Any, bool, bool, Any]:
     """Value, set here, inherited, origin."""

@@ -15,6 +15,8 @@ from tests.contract.mails import MAILING, delivered, mailing, rows
 from tests.contract.world import World
 from tests.mail_server import parts_of
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 UNTIL_FEBRUARY = 17 * DAY_MS  # worlds begin on 15 January 2027
 

@@ -15,6 +15,8 @@ from tests.contract.test_settings import change
 from tests.contract.tunnel import S
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 
 class Shut(Family):
     """A company that asks people from above to stay out, with people of its own."""

@@ -20,6 +20,8 @@ from gateway.web.password_texts import WORDS
 from tests.admin_command import admin
 from tests.api_server import EMAIL, MASTER_KEY, PASSWORD, ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 LOGIN = "/api/v1/login"
 RESETS = "/api/v1/password-resets"
 NEW = "another horse battery"

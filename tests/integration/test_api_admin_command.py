@@ -14,6 +14,8 @@ from gateway.storage.address import Address
 from tests.admin_command import COMMAND, ROOT, admin
 from tests.api_server import PASSWORD, ApiServer, api_server, everything_works
 
+pytestmark = pytest.mark.either_engine
+
 
 @pytest.fixture
 async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:

@@ -20,6 +20,8 @@ from gateway.storage.store import Store
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 from tests.databases import store_of
 
+pytestmark = pytest.mark.either_engine
+
 LOGIN = "/api/v1/login"
 RIGHT = {"email": EMAIL, "password": PASSWORD}
 AUDIT = "/api/v1/audit"

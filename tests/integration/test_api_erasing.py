@@ -10,6 +10,8 @@ import pytest
 from gateway.storage.address import Address
 from tests.api_server import ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 API = "/api/v1"
 EMAIL, NAME, PASSWORD = "zoraida@example.org", "Zoraida Quintanilla", "correct horse of mine"
 AGENT = {"User-Agent": "Zq9/1"}

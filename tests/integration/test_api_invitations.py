@@ -17,6 +17,8 @@ from gateway.web.invitation_texts import WORDS
 from tests.admin_command import admin
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 ANN = "ann@example.org"
 SECRET = "a very long secret"
 INVITATIONS = "/api/v1/invitations"

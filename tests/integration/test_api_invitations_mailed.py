@@ -12,6 +12,8 @@ from tests.api_server import ApiServer, api_server
 from tests.browser import browsing
 from tests.mail_server import Mailboxes, link_in, mail_server
 
+pytestmark = pytest.mark.either_engine
+
 ANN = "ann@example.org"
 SECRET = "a very long secret"
 INVITATIONS = "/api/v1/invitations"

@@ -10,6 +10,8 @@ from gateway.domain.settings import Key
 from gateway.storage.address import Address
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 
 @pytest.fixture
 async def server(tmp_path: Path, database: Address) -> AsyncIterator[ApiServer]:

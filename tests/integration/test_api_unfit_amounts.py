@@ -21,6 +21,8 @@ from gateway.operations.registry import Operation
 from gateway.storage.address import Address
 from tests.api_server import ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 SERIAL = "1100000001"
 # What is of one's own account is not for tokens, by which all this is asked.
 WRITING = [
