@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import itertools
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def pytest_terminal_summary(
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         terminalreporter.write_line("  ".join(cells).rstrip())
+
+
+@pytest.fixture(autouse=True)
+def no_log_left_behind() -> Iterator[None]:
+    """A program that a test ran in this process set its log up, to a stream that is closed by now:
+    what others log would stand on their standard error as a failure."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:  # pytest's own are of other kinds
+            root.removeHandler(handler)
 
 
 @pytest.fixture
