@@ -9,12 +9,17 @@ from gateway.operations.session_ends import end_session
 from gateway.storage.schema import (
     device,
     device_live,
+    invitation,
     join_code,
     mail,
     outbox,
+    password_reset,
+    password_reset_asked,
+    person,
     relay,
     session,
     sign_in,
+    support_access,
 )
 from gateway.storage.transaction import Transaction
 from wire.endings import Ended
@@ -26,21 +31,28 @@ VERB = "installation.restored"
 def void(tx: Transaction, made_at: str) -> dict[str, int]:
     """Ends what the backup, made then, holds and may have been used since; how much of each.
 
-    Sign-ins and unused join codes are gone. Commands without an answer are unknown, and are not
-    sent, nor are waiting mails. Sessions are over. Days in credit codes are back with the companies
-    that made them. Each device is asked for all its values, since it may have told them to the
-    database that is lost. Passwords, API tokens and answers kept for repeated requests stay.
+    Sign-ins, unused join codes and links for forgotten passwords are gone. Invitations have
+    expired, and can be sent again. Support accesses are over, and no second factor is about to be
+    taken away. Commands without an answer are unknown, and are not sent, nor are waiting mails.
+    Sessions are over. Days in credit codes are back with the companies that made them. Each device
+    is asked for all its values, since it may have told them to the database that is lost.
+    Passwords, API tokens, recovery codes and answers kept for repeated requests stay.
     """
     tx.lock_devices(select(device.c.id))
     tx.lock_relays(select(relay.c.id))
     counts = {
         "join_codes": tx.run(delete(join_code).where(join_code.c.uses_left > 0)),
         "sign_ins": tx.run(delete(sign_in)),
+        "reset_links": tx.run(delete(password_reset)),
+        "invitations": _expire_invitations(tx),
+        "support_accesses": _end_support(tx),
         "commands": _unknown(tx),
         "sessions": _end_sessions(tx),
         "credit_codes": void_codes(tx, ACTOR, VERB),
         "mails": _end_mails(tx),
     }
+    tx.run(delete(password_reset_asked))
+    tx.run(update(person).values(totp_reset_at=None))
     tx.run(update(device_live).values(need_full=True))
     leave_gap(tx)
     record(
@@ -55,6 +67,19 @@ def void(tx: Transaction, made_at: str) -> dict[str, int]:
         detail={"backup_made_at": made_at, **counts},
     )
     return counts
+
+
+def _expire_invitations(tx: Transaction) -> int:
+    """They may have been accepted or withdrawn since the backup."""
+    good = (invitation.c.ended_at.is_(None), invitation.c.expires_at > tx.now_ms)
+    return tx.run(update(invitation).where(*good).values(expires_at=tx.now_ms))
+
+
+def _end_support(tx: Transaction) -> int:
+    """Their company may have ended them since the backup."""
+    good = (support_access.c.ended_at.is_(None), support_access.c.until > tx.now_ms)
+    ended = {"ended_at": tx.now_ms, "ended_by": ACTOR}
+    return tx.run(update(support_access).where(*good).values(**ended))
 
 
 def _unknown(tx: Transaction) -> int:

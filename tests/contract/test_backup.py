@@ -13,14 +13,18 @@ import pytest
 from gateway.command.database import database_of
 from gateway.command.restore import UNFINISHED
 from gateway.command.verify import main as verify_main
-from gateway.domain.instants import DAY_MS
+from gateway.domain.instants import DAY_MS, HOUR_MS
 from gateway.domain.refusals import Refused
+from gateway.domain.rights import ANONYMOUS
 from gateway.join.ticket_keys import read_ticket_keys
 from gateway.operations.joining import join
+from gateway.operations.password_resets import HashedReset, new_link
 from gateway.storage.address import Address
 from gateway.storage.schema import metadata
 from gateway.storage.whole_tables import all_tables, number_on
 from tests.contract.backups import back_up, fail, installed, restored
+from tests.contract.browsers import run
+from tests.contract.invited import accept, invite, token_of
 from tests.contract.lived import S, change, live_through, rows
 from tests.contract.tunnel import S as TUNNELLED
 from tests.contract.tunnel import Tunnel
@@ -157,6 +161,40 @@ def test_what_is_good_once_or_for_a_while_is_void(
     assert all(full for (full,) in rows(address, "SELECT need_full FROM device_live"))
     after = read_ticket_keys(target / "keys" / "tickets")
     assert not {key.kid for key in before} & {key.kid for key in after}
+
+
+def test_links_and_accesses_that_may_have_ended_since_are_void(
+    world: World, tmp_path: Path, new_database: str
+) -> None:
+    """Somebody withdraws, uses or ends them after the backup, and then it is restored."""
+    acme = world.company("Acme")
+    world.one_person(2, acme, "administrator")
+    made = invite(world, acme)
+    link = world.write(lambda tx: new_link(tx, SITE, 2))
+    given = {"company_id": acme, "minutes": 60, "reason": "a look"}
+    access = world.do("support-access.grant", person=2, **given)
+    change(world.address, f"UPDATE person SET totp_reset_at = {BEGIN_MS + HOUR_MS} WHERE id = 2")
+    _, address = restored(back_up(installed(world.address, tmp_path / "data")), new_database)
+
+    now = World(address)
+    try:
+        assert accept(now, token_of(made)).startswith("invitation_over")
+        [listed] = now.do("invitations.list", company=acme)["items"]
+        assert (listed["id"], listed["state"]) == (made["id"], "expired")
+        token = str(link).rpartition("/")[2]
+        reset = HashedReset(token=token, password="long enough", password_hash="-")
+        assert str(run(now, "password-resets.use", ANONYMOUS, reset)).startswith("link_over")
+        [shown] = now.do("support-access.list", person=2, company_id=acme)["items"]
+        assert (shown["id"], shown["in_force"], shown["ended_by"]) == (
+            access["id"],
+            False,
+            "restore",
+        )
+        again = now.do("invitations.resend", invitation_id=made["id"])
+        assert accept(now, token_of(again))["company_id"] == acme
+    finally:
+        now.close()
+    assert rows(address, "SELECT totp_reset_at FROM person WHERE id = 2") == [(None,)]
 
 
 def test_history_is_divided_by_days_as_the_gateway_does_it(
