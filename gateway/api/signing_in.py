@@ -36,6 +36,7 @@ from gateway.operations.people import (
     SignOut,
 )
 from gateway.operations.registry import execute
+from gateway.people import totp
 from gateway.people.accounts import Account, account_of, email_key
 from gateway.people.authentication import Means, identity_of
 from gateway.people.sign_ins import cleaned_agent
@@ -47,6 +48,12 @@ log = logging.getLogger(__name__)
 
 PROOF_GOOD_MS = 10 * MINUTE_MS
 PROOF_CHARS_MAX = 400
+# Of an app, by those who know the password, wherever they ask from: 10⁶ codes, of which 3 are good.
+CODES_WRONG_MAX = 20
+CODES_SPENT = (
+    "Too many wrong codes within 15 minutes, by somebody who knows the password. Wait, use a"
+    " recovery code, or set a new password by a link: it gives you new attempts at once."
+)
 
 
 class Entered(NamedTuple):
@@ -124,6 +131,12 @@ async def _checked(request: web.Request, services: Services, given: SignIn, proo
         user_agent=cleaned_agent(request.headers.get("User-Agent", "")),
     )
     op = operation_called("people.sign_in")
+    # Recovery codes are too long to be found by trying.
+    codes = f"codes {account.person_id} {_password_digest(account)}"
+    if totp.is_code("".join(given.code.split())) and not services.throttle.spend(
+        codes, CODES_WRONG_MAX
+    ):
+        raise Refused(Code.TOO_MANY_ATTEMPTS, CODES_SPENT, field="code")
     try:
         signed_in: SignedIn = await services.store.write(
             lambda tx: execute(tx, op, ANONYMOUS, services.site, proven)
@@ -132,6 +145,7 @@ async def _checked(request: web.Request, services: Services, given: SignIn, proo
         if refused.code is Code.CODE_NEEDED:
             raise CodeNeeded(refused, _proof_for(services, account)) from refused
         raise
+    services.throttle.clear(codes)
     return Entered(signed_in, token)
 
 

@@ -202,7 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{done.ledger.transfers:,} transfers with the digest {done.ledger.digest}, as backed up"
     )
     ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in done.void.items())
-    print(f"Void from now on: {ended}, and every ticket. Passwords, API tokens and recovery codes stay.")
+    print(
+        f"Void from now on: {ended}, and every ticket."
+        " Passwords, API tokens and recovery codes stay."
+    )
     for name in done.wrong:
         console.print(f"The ledger disagreed with itself already ({name}): run  fleetgate verify")
     print(f"Next:  fleetgate up --data {options.data}")

@@ -76,6 +76,18 @@ class Throttle:
                 self._forgive(f"account {account}", made)
                 self._forgive(f"address {address}", made)
 
+    def spend(self, what: str, most: int) -> bool:
+        """Whether one of so many tries within 15 minutes is left for it; this takes it."""
+        now_ms = self.now_ms()
+        if self._recent(what, now_ms) >= most:
+            return False
+        self._count(what, now_ms)
+        return True
+
+    def clear(self, what: str) -> None:
+        """All tries for it are left again."""
+        self._failures.pop(what, None)
+
     def _forgive(self, key: str, made: Attempt) -> None:
         found = self._failures.get(key)
         if found and made.at_ms in found:

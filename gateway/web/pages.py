@@ -162,6 +162,8 @@ def _not_signed_in(
         proof, wrong = error.proof, "code_missing" if proof else ""
     elif error.code is Code.CREDENTIALS_WRONG and error.field == "code":
         wrong = "code_wrong"
+    elif error.code is Code.TOO_MANY_ATTEMPTS and error.field == "code":
+        wrong = "code_too_often"
     elif error.code is Code.CREDENTIALS_WRONG:
         wrong, proof = "code_too_late" if proof else "sign_in_wrong", ""
     elif error.code is Code.VALIDATION:

@@ -18,6 +18,9 @@ ENGLISH: Mapping[str, str] = {
     ),
     "code_missing": "Type the code.",
     "code_wrong": "The code is wrong, was used already, or is over. Wait for the next one.",
+    "code_too_often": (
+        "Too many wrong codes. Wait 15 minutes, use a recovery code, or set a new password."
+    ),
     "code_too_late": "That took too long. Type your password again.",
     "other_account": "Sign in as somebody else",
     "sign_in_wrong": "E-mail or password is wrong.",

@@ -95,22 +95,9 @@ class Family:
         self._do("POST", "/credits/courtesies", serial=CHILD_SERIAL, days=3)
         self._do("POST", "/credits/requests", company_id=self.child, days=90)
         self._do("POST", "/credits/requests", company_id=self.parent, days=90)
-        self._do(
-            "PUT",
-            "/companies/{company_id}/prices",
-            company_id=self.parent,
-            per_credit=TOP_PRICE,
-            currency="EUR",
-            **{"from": "2027-01-01"},
-        )
-        self._do(
-            "PUT",
-            "/companies/{company_id}/prices",
-            company_id=self.child,
-            per_credit=TOP_PRICE,
-            currency="EUR",
-            **{"from": "2027-01-01"},
-        )
+        priced = {"per_credit": TOP_PRICE, "currency": "EUR", "from": "2027-01-01"}
+        for company_id in (self.parent, self.child):
+            self._do("PUT", "/companies/{company_id}/prices", company_id=company_id, **priced)
         world.live(1_000)
 
     def _do(self, method: str, path: str, **given: Any) -> Any:

@@ -264,7 +264,7 @@ def test_a_late_answer_is_not_taken_for_that_of_the_next_mail(world: World) -> N
     queue(world, "nobody@example.org")
 
     async def work(boxes: Mailboxes) -> None:
-        await sender(world, boxes.settings(timeout_s=1)).send_due()
+        await sender(world, boxes.settings(timeout_s=3)).send_due()
 
     with_server(world, work)
     slow, nobody = rows(world)
