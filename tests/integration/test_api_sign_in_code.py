@@ -188,7 +188,6 @@ async def test_a_proof_that_is_none_is_worth_nothing(phone: Phone, proof: str) -
 
 
 async def test_a_proof_is_of_one_account_and_one_password(phone: Phone) -> None:
-    headers = await phone.signed_in(code=phone.recovery[0])
     proof = (await send(phone, password=PASSWORD)).proof
     company = await phone.server.company()
     content = {"email": "ann@example.org", "company_id": company, "role": "basic"}
@@ -198,6 +197,7 @@ async def test_a_proof_is_of_one_account_and_one_password(phone: Phone) -> None:
     await phone.server.done("POST", "/api/v1/invitations/accept", accepting, token=None)
     stolen = await send(phone, email="ann@example.org", proof=proof, code=phone.code())
     assert (stolen.status, stolen.signed_in) == (401, False)
+    headers = await phone.signed_in(code=phone.recovery[0])
     changed = {"old_password": PASSWORD, "new_password": NEW}
     await phone.server.done("POST", "/api/v1/me/password", changed, **headers)
     old = await send(phone, proof=proof, code=phone.code())
