@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import itertools
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ DATABASE_NUMBERS = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Ignored, as by a shell for what it starts in the background, it would be so in every program
+    # that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[SUMMARY_ROWS] = []
 
 

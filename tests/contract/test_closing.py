@@ -12,6 +12,8 @@ from gateway.storage.schema import company_place, join_code, membership, recheck
 from tests.contract import invited
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 A, B = "6003600301", "6003600302"
 
 

@@ -8,6 +8,8 @@ from gateway.domain.instants import DAY_MS
 from tests.contract.credit_tree import LOW_ADMIN, MID_ADMIN, MID_BILLING, CreditTree
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 
 

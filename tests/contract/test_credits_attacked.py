@@ -11,6 +11,8 @@ from tests.contract.credit_tree import LOW_ADMIN, MID_ADMIN, CreditTree, day, lo
 from tests.contract.faulty_clock import Watched
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S, S2 = "1100000001", "1100000002"
 
 

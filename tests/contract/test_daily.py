@@ -11,6 +11,8 @@ from gateway.storage.installation_facts import put
 from gateway.storage.schema import monitored_day
 from tests.contract.world import BEGIN_MS, World
 
+pytestmark = pytest.mark.either_engine
+
 S, T, U = "1100000001", "1100000002", "1100000003"
 
 

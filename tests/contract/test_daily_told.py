@@ -9,6 +9,8 @@ from gateway.operations.trial import TRIAL_DAYS_KEY
 from gateway.storage.installation_facts import put
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S, T = "1100000001", "1100000002"
 
 

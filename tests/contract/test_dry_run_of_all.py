@@ -9,6 +9,8 @@ from gateway.operations.registry import operations
 from tests.contract.test_dry_run import everything
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 TOP, CHILD = "1", "2"
 ACTIVE, LATER, SECOND, BROKEN, NEW = (f"000000000{n}" for n in range(1, 6))
 

@@ -24,6 +24,8 @@ from gateway.storage.schema import account, device, device_live, transfer
 from gateway.storage.transaction import Transaction
 from tests.contract.world import SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 A, B, C, D = (f"000000000{n}" for n in range(1, 5))
 
 

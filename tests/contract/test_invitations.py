@@ -19,6 +19,8 @@ from tests.contract import invited, mails
 from tests.contract.invited import ANN, accept, invite, look, roles, token_of
 from tests.contract.world import OPERATIONS, SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 NEVER_MADE = "x" * 43
 
 

@@ -13,6 +13,8 @@ from gateway.domain.verification import WAYS
 from tests.contract.tables import ROOT, tables
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 PAGE = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
 TABLES = tables("ledger.md")

@@ -10,6 +10,8 @@ from tests.contract.tables import tables
 from tests.contract.test_registering import MAKING, MINE, Place, S
 from tests.contract.world import OPERATIONS, World
 
+pytestmark = pytest.mark.either_engine
+
 NEW, BROKEN = "2200000002", "2200000003"
 TABLES = tables("ledger.md")
 COLUMNS = (

@@ -14,6 +14,8 @@ from gateway.storage.transaction import Transaction
 from tests.contract.world import SITE, World
 from wire.join import JoinRequest, decode_join_string
 
+pytestmark = pytest.mark.either_engine
+
 S = "6003600101"
 OTHER = 2  # a person who is administrator of one company alone
 

@@ -10,6 +10,8 @@ from gateway.storage.schema import person
 from gateway.storage.transaction import Transaction
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 PERIOD_MS = 30 * DAY_MS
 

@@ -7,6 +7,8 @@ from gateway.domain.instants import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, insta
 from gateway.storage.schema import outage
 from tests.contract.world import BEGIN_MS, World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 T = "1100000002"
 PERIOD_MS = 30 * DAY_MS

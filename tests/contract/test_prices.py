@@ -8,6 +8,8 @@ from gateway.domain.instants import DAY_MS
 from gateway.domain.statements import Price, amount_text, amounts, parse_price, price_text
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S = [f"11000000{n:02d}" for n in range(9)]
 TOP, SELLER, BUYER, BILLING = 2, 3, 4, 5
 

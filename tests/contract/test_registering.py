@@ -13,6 +13,8 @@ from gateway.storage.transaction import AnyRow, Transaction
 from tests.contract.tables import tables
 from tests.contract.world import OPERATIONS, World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 MINE, OTHER = 2, 3  # people
 HALF_DAY_MS = DAY_MS // 2

@@ -13,6 +13,8 @@ from gateway.operations.recovering import recover
 from gateway.storage.schema import enrolment, replacement
 from tests.contract.world import SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 OLD, NEW = "6003600201", "6003600202"
 
 

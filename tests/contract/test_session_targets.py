@@ -7,6 +7,8 @@ import pytest
 from gateway.domain.refusals import Code, Refused
 from tests.contract.tunnel import S, Tunnel
 
+pytestmark = pytest.mark.either_engine
+
 
 @pytest.mark.parametrize(
     ("asked", "protocol", "found"),

@@ -13,6 +13,8 @@ from wire.relay_control import REVOCATIONS_MAX, Happening, decode_lease, encode
 from wire.session_commands import LinkState
 from wire.tickets import Party, Way
 
+pytestmark = pytest.mark.either_engine
+
 # The device
 
 

@@ -14,6 +14,8 @@ from gateway.storage.transaction import Transaction
 from tests.admin_command import admin
 from tests.api_server import ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 S = "0000000001"
 GRANTS = "/api/v1/credits/grants"
 

@@ -25,6 +25,8 @@ from tests.relay_row import one_relay
 from wire.relay_control import State
 from wire.tickets import Party, Way, claims_of
 
+pytestmark = pytest.mark.either_engine
+
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 SERIAL = "1100000001"
 HOST = "s-" + "a" * 26

@@ -13,6 +13,8 @@ from gateway.storage.address import Address
 from tests.admin_command import admin
 from tests.api_server import ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 IMPORT = "/api/v1/devices/import"
 IMPORTS = "/api/v1/devices/imports"
 

@@ -20,6 +20,8 @@ from gateway.storage.address import Address
 from gateway.storage.store import StoreBusy
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
+pytestmark = pytest.mark.either_engine
+
 ENDLESS = frozenset({"events.follow"})  # it answers as long as one listens
 
 

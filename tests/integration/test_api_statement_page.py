@@ -3,11 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from gateway.operations.statements import Figures
 from gateway.storage.address import Address
 from gateway.web.statement_texts import BALANCE, BESIDE, WORDS, language_of, words_of
 from tests.api_server import ApiServer, api_server
 from tests.browser import browsing
+
+pytestmark = pytest.mark.either_engine
 
 ROOM = Path(__file__).parents[2] / "gateway/web/templates"
 SERIAL = "0123456789"
