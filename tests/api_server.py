@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.api.application import make_app
 from gateway.api.attempt_writing import write_due
-from gateway.api.services import SERVICES
+from gateway.api.services import SERVICES, Sleep
 from gateway.api.serving import Listening, serve_people
 from gateway.clock import Clock
 from gateway.command.sections import (
@@ -129,11 +129,13 @@ async def api_server(
     *,
     relay: RelaySection | None = None,
     mail: bool = False,
+    sleep: Sleep | None = None,
     **http: Any,
 ) -> AsyncIterator[ApiServer]:
     """Operator and token; then the server. `http` changes the `[http]` section.
 
-    `mail`: mails are queued, and sent by whoever has a server for them.
+    `mail`: mails are queued, and sent by whoever has a server for them. `sleep`: how guessing is
+    slowed down; usually it is only noted.
     """
     clock = MovableClock()
     store = store_of(database, clock.wall_ms)
@@ -149,10 +151,10 @@ async def api_server(
         site = replace(site_for_tests(), mail=mail)
         slept_s: list[float] = []
 
-        async def sleep(seconds: float) -> None:
+        async def note(seconds: float) -> None:
             slept_s.append(seconds)
 
-        app = make_app(store, site, telemetry, clock, configuration, sleep=sleep)
+        app = make_app(store, site, telemetry, clock, configuration, sleep=sleep or note)
         admin_socket = folder / "admin.sock"
         listening = await serve_people(app, section, admin_socket)
         try:

@@ -1,22 +1,23 @@
 """`fleetgate admin`: a command for each operation of the registry."""
 
-import getpass
+import csv
 import inspect
+import io
 import json
 import keyword
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import quote
 
-import msgspec
 import typer
 
 from gateway.api.catalogue import NOT_COMMANDS, PREFIX, all_operations
-from gateway.api.inputs import DRY_RUN, fields_of, refusal_of
+from gateway.api.inputs import DRY_RUN
 from gateway.api.openapi import input_schema
-from gateway.api.reference import command_name, type_text
+from gateway.api.reference import command_name
+from gateway.command.admin_values import SECRET_FIELDS, Unfit, nullable_flags, option_of, values_of
 from gateway.command.api_client import Answer, Server, Unreachable
 from gateway.domain.refusals import Code
 from gateway.operations.registry import Operation
@@ -25,10 +26,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 PAGES_MAX = 10_000
 SOCKET_NAME = "admin.sock"
-SECRET_FIELDS = frozenset({"new_password", "old_password", "password"})
-_ASKED = {"password": "Password (empty for somebody who has an account): "}
-FILE_FIELDS = frozenset({"csv"})  # given as the file that holds the text
-FILE_CHARS_MAX = 5_000_000
 
 application = typer.Typer(
     help=(
@@ -90,6 +87,10 @@ DRY_RUN_OPTION = Annotated[
     bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
 ]
 YES_OPTION = Annotated[bool, typer.Option("--yes", help="Do what cannot be undone, unasked.")]
+NULL_OPTION = Annotated[
+    list[str] | None,
+    typer.Option("--null", metavar="NAME", help="Null for this one; may be given more than once."),
+]
 ALL_OPTION = Annotated[bool, typer.Option("--all", help="Every page, not only the first.")]
 
 
@@ -124,7 +125,11 @@ def _command(op: Operation) -> Callable[..., None]:
         tried = {DRY_RUN: "true"} if given.pop(DRY_RUN, False) else None
         if not given.pop("yes", True) and not tried:
             _make_sure(op)
-        values = _values(op, given)
+        nulls = given.pop("nulls", None) or []
+        try:
+            values = values_of(op, given, nulls)
+        except Unfit as error:
+            raise _usage(str(error)) from error
         path = PREFIX + op.path.format(
             **{name: _segment(values.pop(name)) for name in op.path_fields}
         )
@@ -136,7 +141,9 @@ def _command(op: Operation) -> Callable[..., None]:
             answer = _every_page(server, path, values)
         else:
             answer = _asked(server, op.method, path, query=_query(values))
-        _show(op.name.partition(".")[0], answer.content, as_json=as_json)
+        noun, _, verb = op.name.partition(".")
+        # An export is for programs, and a table leaves things out.
+        _show(noun, answer.content, as_json=as_json or verb == "export")
         if tried:
             typer.echo("This was a dry run; nothing was changed.", err=True)
         if answer.replayed:
@@ -160,19 +167,10 @@ def _signature(op: Operation) -> inspect.Signature:
     for name, kind in schema.get("properties", {}).items():
         if name in op.path_fields:
             continue
-        help_ = type_text(kind)
-        if "default" in kind and kind["default"] not in (None, ""):
-            help_ += f"; else {json.dumps(kind['default'])}"
-        if name in SECRET_FIELDS:
-            help_ = "Asked for when left out at a terminal; `-` reads a line of standard input."
-        hint = fields_of(op.input)[name]
-        if name in FILE_FIELDS:
-            option = typer.Option("--file", metavar="FILE", help="UTF-8; `-`: standard input.")
-            made.append(_parameter(name, Annotated[str, option]))
-            continue
-        needed = name in required and name not in SECRET_FIELDS  # those are asked for
+        # Secrets are asked for.
+        needed = name in required and name not in SECRET_FIELDS
         default = inspect.Parameter.empty if needed else None
-        made.append(_parameter(name, _option(name, hint.type, hint.is_list, help_), default))
+        made.append(_parameter(name, option_of(op, name, kind), default))
     fixed: list[tuple[str, Any, Any]] = [
         ("data", DATA_OPTION, Path("data")),
         ("url", URL_OPTION, ""),
@@ -184,6 +182,8 @@ def _signature(op: Operation) -> inspect.Signature:
         fixed.append(("idempotency_key", KEY_OPTION, ""))
     if op.moves_credits:
         fixed.append((DRY_RUN, DRY_RUN_OPTION, False))
+    if nullable_flags(op):
+        fixed.append(("nulls", NULL_OPTION, None))
     if op.irrevocable:
         fixed.append(("yes", YES_OPTION, False))
     if "cursor" in schema.get("properties", {}):
@@ -206,86 +206,6 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
     )
-
-
-def _option(name: str, hint: Any, is_list: bool, help_: str) -> Any:
-    flag = name.replace("_", "-")
-    parts = _kinds(hint)
-    if bool in parts and str not in parts:
-        return Annotated[bool | None, typer.Option(f"--{flag}/--no-{flag}", help=help_)]
-    kind: Any = list[str] | None if is_list else str | None
-    return Annotated[kind, typer.Option(f"--{flag}", metavar=_metavar(parts), help=help_)]
-
-
-def _kinds(hint: Any) -> list[Any]:
-    """A type and what it is made of: a limit may stand around any part of it."""
-    return [hint, *(kind for part in get_args(hint) for kind in _kinds(part))]
-
-
-def _metavar(parts: list[Any]) -> str:
-    return "NUMBER" if int in parts and str not in parts else "TEXT"
-
-
-def _values(op: Operation, given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, as the API's types."""
-    fields = fields_of(op.input)
-    values: dict[str, Any] = {}
-    if "file_name" in fields and given.get("file_name") is None:
-        files = [Path(str(given[name])).name for name in FILE_FIELDS & given.keys()]
-        given["file_name"] = "".join(files)[-200:]
-    for name, text in given.items():
-        if name in FILE_FIELDS:
-            text = _text_of(str(text))
-        if name in SECRET_FIELDS:
-            text = _secret(name, text)
-        if text is None or (text == [] and fields[name].is_list):
-            continue
-        is_text = isinstance(text, bool | list) or name in FILE_FIELDS
-        values[name] = text if is_text else _typed(fields[name].type, text)
-        try:
-            msgspec.convert(values[name], fields[name].type, strict=True)
-        except msgspec.ValidationError as error:
-            raise _usage(f"--{refusal_of(error, name).detail}") from error
-    return values
-
-
-def _typed(hint: Any, text: str) -> Any:
-    """A text as a number, a truth or an object where the field takes one."""
-    try:
-        decoded = json.loads(text)
-        if not isinstance(decoded, str):
-            msgspec.convert(decoded, hint, strict=True)
-            return decoded
-    except msgspec.ValidationError:
-        # A number out of its range is told as such; where texts fit, it is meant as it stands.
-        parts = _kinds(hint)
-        return decoded if int in parts and str not in parts else text
-    except ValueError:
-        pass  # not JSON: it is meant as it stands
-    return text
-
-
-def _secret(name: str, text: str | None) -> str | None:
-    """A secret does not belong on a command line, where every process can read it."""
-    if text == "-":
-        return sys.stdin.readline().rstrip("\n")
-    if text is None and sys.stdin.isatty():
-        return getpass.getpass(_ASKED.get(name, f"{name.replace('_', ' ').capitalize()}: ")) or None
-    return text
-
-
-def _text_of(name: str) -> str:
-    """The text of a file, or of standard input."""
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise _usage(f"--file: {name}: {error.strerror}") from error
-    if len(raw) > FILE_CHARS_MAX:
-        raise _usage(f"--file: {name} has more than {FILE_CHARS_MAX:,} bytes; split it")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _usage(f"--file: {name} is not UTF-8; save it as `CSV UTF-8`") from error
 
 
 def _imported(
@@ -314,16 +234,30 @@ def _query(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _every_page(server: Server, path: str, values: dict[str, Any]) -> Answer:
-    """All items, page after page."""
+    """All items, page after page; of a file, all its rows below one head."""
     asked = {"limit": 500, **_query(values)}
     items: list[Any] = []
+    text = ""
     for _ in range(PAGES_MAX):
-        answer = _asked(server, "GET", path, query=asked)
-        items += answer.content["items"]
-        if not answer.content["next_cursor"]:
-            break
-        asked["cursor"] = answer.content["next_cursor"]
-    return Answer(200, {"items": items, "next_cursor": None}, False)
+        content = _asked(server, "GET", path, query=asked).content
+        if isinstance(content, str):
+            rows = content.partition("\r\n")[2]
+            text += rows if text else content
+            if not rows:
+                break
+            asked["cursor"] = _last_key(rows, ";" if values.get("format") == "csv-excel" else ",")
+        else:
+            items += content["items"]
+            if not content["next_cursor"]:
+                break
+            asked["cursor"] = content["next_cursor"]
+    return Answer(200, text or {"items": items, "next_cursor": None}, False)
+
+
+def _last_key(rows: str, delimiter: str) -> str:
+    """What stands first in the last row; cells may hold line ends."""
+    *_, last = csv.reader(io.StringIO(rows, newline=""), delimiter=delimiter)
+    return last[0]
 
 
 def _asked(server: Server, method: str, path: str, **more: Any) -> Answer:

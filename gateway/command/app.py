@@ -156,11 +156,22 @@ def check_config(
 @application.command()
 def verify(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Data directory.")] = Path("data"),
+    head: Annotated[
+        str,
+        typer.Option(
+            metavar="POSITION:HASH",
+            help="A head of the audit, as the log had it: the chain must still have it.",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check the ledger of a data directory against itself; reads only."""
-    module = import_module("gateway.command.verify")
-    raise typer.Exit(module.main(["--data", str(data), *(["--json"] if as_json else [])]))
+    """Check the ledger and the audit of a data directory against themselves; reads only.
+
+    The audit is compared with the file audit_head of the data directory, too. Exit codes: 0 all
+    agrees, 1 something does not, or cannot be read.
+    """
+    words = ["--data", str(data), "--head", head, *(["--json"] if as_json else [])]
+    raise typer.Exit(import_module("gateway.command.verify").main(words))
 
 
 @application.command()

@@ -46,6 +46,7 @@ def print_answer(noun: str, content: Any) -> None:
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
+        content = _listed(content)
         beside = _alike(content)
         things = {name: value for name, value in _flat(content).items() if not _in(beside, name)}
         beneath = {name: value for name, value in things.items() if _are_things(value)}
@@ -64,6 +65,31 @@ def print_answer(noun: str, content: Any) -> None:
             console.print()
             console.print(_cell(name), style="dim")
             _print_items(console, last, value)
+
+
+def _listed(content: Any) -> Any:
+    """With objects that describe things of one kind by name, such as settings, as a list."""
+    if not isinstance(content, dict):
+        return content
+    return {name: _rows(name, value) for name, value in content.items()}
+
+
+def _rows(name: str, value: Any) -> Any:
+    things = list(value.values()) if isinstance(value, dict) else []
+    kinds = {(*thing,) if isinstance(thing, dict) else () for thing in things}
+    if len(things) < 2 or len(kinds) != 1 or "value" not in next(iter(kinds)):
+        return value
+    return [{name.removesuffix("s"): key, **_folded(thing)} for key, thing in value.items()]
+
+
+def _folded(thing: dict[str, Any]) -> dict[str, Any]:
+    """A thing in which each field fits a cell."""
+    return {
+        name: _words({part: one for part, one in value.items() if one not in (None, "")})
+        if isinstance(value, dict)
+        else value
+        for name, value in thing.items()
+    }
 
 
 def _alike(content: Any) -> dict[str, dict[str, Any]]:

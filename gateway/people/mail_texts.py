@@ -5,6 +5,7 @@ that each language is written once. Nothing of the values is taken for HTML, nor
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -21,6 +22,7 @@ _ROOM = Path(__file__).parent / "mail_templates"
 _SUBJECT = "Subject: "
 # Lists come as JSON; everything else is one line.
 _LISTS = frozenset({"notices", "totals"})
+_ADDRESS = re.compile(r"(://|\bwww\.)(?=\S)", re.IGNORECASE)
 _NEVER_GIVEN: Mapping[str, Any] = {"inviter": "", "until": "", "attached": False, "totals": []}
 ROLES: Mapping[str, Mapping[Role, str]] = {
     "en": {
@@ -95,8 +97,14 @@ def _cleaned(key: str, value: Any) -> Any:
         return value  # of our own making, whole or useless
     if key in _LISTS:
         items = json.loads(value) if isinstance(value, str) else value
-        return [{name: one_line(str(text)) for name, text in item.items()} for item in items]
-    return one_line(value) if isinstance(value, str) else value
+        return [{name: _unlinked(str(text)) for name, text in item.items()} for item in items]
+    return _unlinked(value) if isinstance(value, str) else value
+
+
+def _unlinked(text: str) -> str:
+    """One line in which a mail program finds no address to make a link of: a company may be
+    called anything, and a mail of the gateway leads only to the gateway."""
+    return one_line(_ADDRESS.sub(r"\1 ", text))
 
 
 def _moment(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import re
 from collections import Counter
 from email.message import EmailMessage
 from typing import Any
@@ -235,6 +236,7 @@ def test_a_mail_for_another_row_cannot_be_opened(world: World) -> None:
 
 
 ODD = "Ána\r\nBcc: eve@example.org\u2028\u202eEvil \U0001f600\x00<b>&amp;</b>" + "x" * 400
+LEADING = "Locked! https://evil.example/x HTTP://evil.example WWW.evil.example"
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
@@ -257,6 +259,16 @@ def test_a_name_adds_neither_a_header_nor_html(world: World, language: str) -> N
     text, page = parts_of(message)
     assert "<b>" not in page and "&lt;b&gt;" in page and "\u202e" not in text + page
     assert f'<html lang="{language}">' in page
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_a_name_makes_no_link(world: World, language: str) -> None:
+    values = {"link": LINK, "company": LEADING, "role": "basic", "inviter": LEADING}
+    queue(world, ANN, "invitation", language=language, **values)
+    ((_, message),) = delivered(world).arrived
+    whole = str(message["Subject"]) + "".join(parts_of(message))
+    own = whole.replace(LINK, "").replace(SITE.public_url, "")
+    assert "evil.example/x" in own and not re.search(r"(://|www\.)\S", own, re.IGNORECASE)
 
 
 def test_a_late_answer_is_not_taken_for_that_of_the_next_mail(world: World) -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import csv
+import io
 import json
 import os
 import pty
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +85,46 @@ async def test_errors_say_what_to_do_next_with_an_exit_code(
     assert code == 1 and "fleetgate up --data" in error
     code, _, error = await admin(None, "me", "show", "--url", "http://127.0.0.1:1")
     assert code == 1 and "No answer" in error
+
+
+async def test_settings_are_changed_and_left_to_those_above(server: ApiServer) -> None:
+    company_id = await server.company("Acme")
+
+    async def change(*words: str) -> Any:
+        code, out, error = await admin(server, "settings", "change", company_id, *words, "--json")
+        return json.loads(out)["settings"] if code == 0 else (code, error)
+
+    brand = '{"name": "Acme", "logo": "https://acme.example.org/a.png"}'
+    changed = await change("--no-shares", "--brand", brand, "--language", "es")
+    assert changed["shares"]["value"] is False and changed["brand"]["value"]["name"] == "Acme"
+    left = await change("--null", "shares", "--null", "require-totp", "--language", "null")
+    assert not any(left[name]["set_here"] for name in ("shares", "require_totp", "language"))
+    for words, said in (
+        (("--brand", '{"logo": "http://x"}'), "--brand: logo: expected text matching"),
+        (("--brand", '{"nam": "x"}'), "--brand: object contains unknown field `nam`"),
+        (("--brand", "Acme"), "write it as JSON"),
+        (("--idle-minutes", "3"), "--idle-minutes: expected a whole number >= 5"),
+        (("--null", "brand"), "--null: one of extend-unheard, shares"),
+        (("--null", "shares", "--shares"), "--null: shares is given a value, too"),
+    ):
+        code, error = await change(*words)
+        assert code == 2 and said in error, (words, error)
+
+
+async def test_exports_are_whole_and_as_programs_read_them(server: ApiServer) -> None:
+    for name in ("Acme", 'Zürich;"Süd"', "Other"):
+        await server.company(name)
+    parts = ("audit", "export", "--all", "--limit", "1")
+    _, out, _ = await admin(server, *parts, "--format", "json")
+    ids = [one["id"] for one in json.loads(out)["items"]]
+    assert len(ids) >= 3
+    for kind, mark, delimiter in (("csv", "", ","), ("csv-excel", "\ufeff", ";")):
+        code, out, error = await admin(server, *parts, "--format", kind)
+        assert code == 0 and out.startswith(f"{mark}id{delimiter}at{delimiter}"), error
+        head, *rows = csv.reader(io.StringIO(out), delimiter=delimiter)
+        assert [row[0] for row in rows] == ids and {len(row) for row in rows} == {len(head)}
+    code, out, error = await admin(server, "me", "export")
+    assert code == 0 and json.loads(out)["me"]["operator"] is True, error
 
 
 async def test_a_server_and_token_may_come_from_the_environment(server: ApiServer) -> None:

@@ -83,3 +83,15 @@ def test_what_came_from_others_cannot_steer_the_terminal(
     print_answer("sessions", {**SESSION, "person": "\x1b[2J\nOlga"})
     out = capsys.readouterr().out
     assert "\x1b" not in out and "�[2J�Olga" in out
+
+
+def test_settings_are_a_table_with_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    brand = {"value": {"name": "Acme", "logo": ""}, "set_here": True, "inherited": False}
+    zone = {"value": "UTC", "set_here": False, "inherited": True}
+    settings = {"brand": {**brand, "origin": None}, "time_zone": {**zone, "origin": "Above"}}
+    lines = shown(capsys, "settings", {"company_id": "1", "settings": settings})
+    at = lines.index(["setting", "value", "set_here", "inherited", "origin"])
+    assert lines[at + 1 : at + 3] == [
+        ["brand", "name=Acme", "yes", "no", "–"],
+        ["time_zone", "UTC", "no", "yes", "Above"],
+    ]
