@@ -55,6 +55,7 @@ def nullable_flags(op: Operation) -> tuple[str, ...]:
 def values_of(op: Operation, given: dict[str, Any], nulls: list[str]) -> dict[str, Any]:
     """What was given, as the API's types. Raises `Unfit`."""
     fields = fields_of(op.input)
+    needed = {one.encode_name for one in msgspec.structs.fields(op.input) if one.required}
     values: dict[str, Any] = {}
     if "file_name" in fields and given.get("file_name") is None:
         files = [Path(str(given[name])).name for name in FILE_FIELDS & given.keys()]
@@ -64,6 +65,9 @@ def values_of(op: Operation, given: dict[str, Any], nulls: list[str]) -> dict[st
             text = _text_of(str(text))
         if name in SECRET_FIELDS:
             text = _secret(name, text)
+            if text is None and name in needed:
+                flag = name.replace("_", "-")
+                raise Unfit(f"--{flag}: missing; `--{flag} -` reads it from standard input")
         if text is None or (text == [] and fields[name].is_list):
             continue
         values[name] = _value(name, fields[name], text)

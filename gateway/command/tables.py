@@ -15,7 +15,8 @@ COLUMNS = {
     "service.days_left presence.last_heard_at",
     "companies": "id name parent_id plan use_parent_credits suspended.reason created_at",
     "ledger": "at kind days serial sentence",
-    "members": "id person_id email name role",
+    "members": "id person_id email name role until",
+    "tokens": "id name scopes companies created_at expires_at used_at",
     "sessions": "id serial target protocol state person expires_at ended_because bytes_in "
     "bytes_out",
     "audit": "at verb actor owner serial detail.protocol detail.target detail.reason "

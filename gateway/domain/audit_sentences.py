@@ -80,6 +80,9 @@ _DONE: Mapping[str, str] = {
     "users.erase": "erased the person {}",
 }
 
+# They tell of sessions and targets, which a company may ask people from above to stay out of.
+INSIDE_VERBS = tuple(verb for verb in _DONE if verb.partition(".")[0] in ("session", "target"))
+
 
 def has_words(verb: str) -> bool:
     """Whether there are words for it."""

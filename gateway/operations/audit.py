@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Select, false, or_, select
+from sqlalchemy import ColumnElement, Select, false, or_, select
 
-from gateway.domain.audit_sentences import sentence
+from gateway.domain.audit_sentences import INSIDE_VERBS, sentence
 from gateway.domain.instants import instant_text, parse_instant
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right, name_of_user, user_of
@@ -15,6 +15,7 @@ from gateway.operations.csv_text import Cell
 from gateway.operations.documents import CSV_TYPE, Document, TableFormat, table_document
 from gateway.operations.newest_first import newest, of_companies
 from gateway.operations.registry import Call, Page, operation
+from gateway.operations.visible import Visible
 from gateway.storage.schema import audit, audit_personal, person
 from gateway.storage.transaction import AnyRow, Transaction
 
@@ -80,7 +81,8 @@ class ExportAudit(ListAudit, kw_only=True):
 def list_audit(call: Call, given: ListAudit) -> Entries:
     """Lists what was done in the companies that one may see, newest first.
 
-    Operators read besides what belongs to no company, as sign-ins.
+    Operators read besides what belongs to no company, as sign-ins. Where a company asks people
+    from above to stay out, they are told nothing of its sessions and targets.
     """
     rows, cursor = newest(call, _asked(call, given), audit.c.id, given)
     return Entries(_entries(call.tx, rows), cursor)
@@ -108,6 +110,9 @@ def _asked(call: Call, given: ListAudit) -> Select[Any]:
     operates = not given.company and call.allows(Right.OPERATE)
     nobodys = audit.c.company_id.is_(None) if operates else false()
     statement = select(audit).where(or_(of_companies(call, audit.c.company_id, visible), nobodys))
+    inside = call.visible(Right.SEE_SESSIONS)
+    if inside.doors.shut:
+        statement = statement.where(_not_shut_off(call, inside))
     actor = name_of_user(int(given.actor)) if _is_number(given.actor) else given.actor
     for column, wanted in (
         (audit.c.serial, given.serial),
@@ -122,6 +127,18 @@ def _asked(call: Call, given: ListAudit) -> Select[Any]:
     if given.to:
         statement = statement.where(audit.c.at < _instant("to", given.to))
     return statement
+
+
+def _not_shut_off(call: Call, inside: Visible) -> ColumnElement[bool]:
+    """Entries but those of sessions and targets in companies that ask people from above to stay
+    out; what one did oneself, and what was done to one's own session, is told in any case."""
+    oneself = call.principal
+    return or_(
+        audit.c.verb.not_in(INSIDE_VERBS),
+        inside.has(audit.c.company_id),
+        audit.c.actor == oneself.name,
+        audit.c.owner_id == oneself.user_id,
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -134,6 +134,9 @@ def list_commands(call: Call, given: ListCommands) -> Commands:
     statement = select(outbox).where(outbox.c.device_id == row.id)
     if given.id:
         statement = statement.where(outbox.c.id == given.id)
+    if not call.allows(Right.SEE_SESSIONS, row.company_id):
+        # Who may not see sessions learns nothing of them here, either.
+        statement = statement.where(outbox.c.verb.in_([verb.value for verb in _FOR_PEOPLE]))
     statement = statement.order_by(outbox.c.created_at.desc(), outbox.c.id)
     # The page after this one begins where an earlier list ended; rows are kept 30 days.
     offset = int(given.cursor) if given.cursor.isdigit() and len(given.cursor) < 7 else 0

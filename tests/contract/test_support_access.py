@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
@@ -16,6 +17,15 @@ from tests.contract.tunnel import S
 from tests.contract.world import World
 
 pytestmark = pytest.mark.either_engine
+
+
+_TOLD: Any = (
+    ("audit.list", {}),
+    ("audit.list", {"serial": S}),
+    ("audit.export", {"format": "csv"}),
+    ("audit.export", {"format": "json"}),
+    ("commands.list", {"serial": S}),
+)
 
 
 class Shut(Family):
@@ -135,6 +145,28 @@ def test_a_support_access_of_another_company_is_not_found_by_number(world: World
     assert world.ask("support-access.end", **given) == "not_found"
     assert world.ask("support-access.end", **{**given, "access_id": "x"}) == "not_found"
     assert made.listed(3)[0]["in_force"]
+
+
+def test_the_audit_and_commands_tell_people_from_above_nothing_of_what_is_inside(
+    world: World,
+) -> None:
+    made = Shut(world)
+    plc = {"name": "plc", "target": "10.9.8.7:502", "protocol": "tcp"}
+    world.do("targets.create", person=3, serial=S, **plc)
+    opened = world.do("sessions.open", person=5, serial=S, protocol="ssh", minutes=30)
+
+    def told(person: int) -> str:
+        whole = [world.do(name, person=person, **more) for name, more in _TOLD]
+        return json.dumps(whole, default=msgspec.to_builtins)
+
+    secrets = ("10.9.8.7", opened["id"], "session.opened", "target.created")
+    assert not any(secret in told(2) for secret in secrets) and "devices.register" in told(2)
+    assert all(secret in told(3) for secret in secrets)
+    made.granted()
+    assert all(secret in told(2) for secret in secrets)
+    own = world.do("sessions.open", person=2, serial=S, protocol="http", minutes=30)
+    world.live(60 * MINUTE_MS, jobs=False)
+    assert own["id"] in told(2) and opened["id"] not in told(2)
 
 
 def test_both_sides_are_told_of_a_support_access(world: World) -> None:

@@ -76,6 +76,7 @@ async def test_errors_say_what_to_do_next_with_an_exit_code(
         (("credits", "grant", "--company-id", "1", "--credits", "1.5"), 2, "or null, got a number"),
         (("credits", "grant", "--company-id", "1", "--credits", str(2**63)), 2, "<= 333333"),
         (("sessions", "open", "--serial", "0000000001", "--minutes", "721"), 2, "<= 720"),
+        (("me", "erase", "--yes"), 2, "`--password -` reads it from standard input"),
         (("nothing", "at-all"), 2, "nothing"),
     ):
         code, out, error = await admin(server, *words)
