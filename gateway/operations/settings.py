@@ -48,7 +48,7 @@ ZoneName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class Brand(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How pages and mails name the company: a name, a logo's https address, where to ask."""
+    """How the company is to be named: a name, a logo's https address, where to ask."""
 
     name: Words = ""
     logo: Address = ""

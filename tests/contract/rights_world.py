@@ -94,6 +94,7 @@ class RightsWorld:
         asked = do("credit-requests.create", company_id=below, credits=1, note="")
         moved = do("credits.move", source=company_id, target=below, credits=1)
         opened = do("sessions.open", serial=serial, protocol="http")
+        do("commands.send", serial=serial, verb="ping")  # that of the session not all may see
         invited: dict[str, Any] = {
             "company_id": company_id,
             "email": "asked@example.org",

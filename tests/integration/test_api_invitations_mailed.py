@@ -17,6 +17,7 @@ pytestmark = pytest.mark.either_engine
 ANN = "ann@example.org"
 SECRET = "a very long secret"
 INVITATIONS = "/api/v1/invitations"
+LONG = "Beta" + "x" * 100  # in one word, on a phone
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def mailed(server: ApiServer, boxes: Mailboxes, company_id: str, role: str
 
 
 async def test_a_link_in_a_mail_takes_one_person_in_twice(server: ApiServer) -> None:
-    acme, beta = await server.company(), await server.company("Beta")
+    acme, beta = await server.company(), await server.company(LONG)
     async with mail_server() as boxes, browsing() as browser:
         token = await mailed(server, boxes, acme, "advanced")
         tab = await browser.new_page()
@@ -56,11 +57,13 @@ async def test_a_link_in_a_mail_takes_one_person_in_twice(server: ApiServer) -> 
         token = await mailed(server, boxes, beta, "billing")
         await tab.goto(f"{server.url}/invitation/{token}")
         assert f"signed in as {ANN}" in await tab.content()
+        await tab.set_viewport_size({"width": 360, "height": 740})
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
         await tab.click("main button")
         await tab.wait_for_url("**/status")
         await tab.goto(f"{server.url}/invitation/{token}")
         assert WORDS["over"][0] in await tab.content()
         found = await tab.evaluate("fetch('/api/v1/me').then(answer => answer.json())")
         roles = {one["company_name"]: one["role"] for one in found["memberships"]}
-        assert roles == {"Acme": "advanced", "Beta": "billing"}
+        assert roles == {"Acme": "advanced", LONG: "billing"}
         assert not [one for one in refused if "Policy" in one]
