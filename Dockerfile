@@ -1,5 +1,13 @@
 # One image holds the whole server side; `fleetgate up` runs Mosquitto, the gateway and the relay as its children,
 # because they share a unix socket and files that must change together.
+FROM node:22-bookworm-slim AS pages
+WORKDIR /src
+COPY packaging/pages packaging/pages
+RUN mkdir -p gateway/web \
+    && packaging/pages/fetch --omit=dev \
+    # A checkout does without these libraries where it must; an image is not made by halves.
+    && test -f gateway/web/vendor/.made
+
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE requirements-test.lock ./
@@ -8,6 +16,7 @@ COPY agent agent
 COPY broker broker
 COPY gateway gateway
 COPY firmware_sim firmware_sim
+COPY --from=pages /src/gateway/web/vendor gateway/web/vendor
 # The lock keeps an image reproducible: the versions are those that the suite ran with.
 RUN python -m venv /opt/fleetgate \
     && /opt/fleetgate/bin/pip install --no-cache-dir -c requirements-test.lock .

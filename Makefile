@@ -14,11 +14,11 @@ DEMO_ROUTERS ?= 25
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system-packages test-packages up test test-long \
+.PHONY: help venv system-packages page-libraries test-packages up test test-long \
 	check check-format check-lint check-types format bench lock connect-pyz clean
 
 help:
-	@echo 'make venv       .venv with everything, and Mosquitto'
+	@echo 'make venv       .venv with everything, Mosquitto, and the libraries of the pages from npm'
 	@echo 'make up         a living demo of $(DEMO_ROUTERS) simulated routers, in the foreground, in ./data'
 	@echo 'make test       the whole suite, as CI runs it, with PostgreSQL, Chromium and OpenSSH'
 	@echo 'make test-long  fuzzing, kill rounds and scale, and all scenarios with PostgreSQL; summary tables'
@@ -37,7 +37,11 @@ system-packages:
 test-packages: system-packages
 	-@PYTHON='$(PYTHON)' packaging/system-packages tests
 
-venv: system-packages $(STAMP)
+venv: system-packages $(STAMP) page-libraries
+
+# After the others, since apt-get runs once at a time. What they bring may be missing, and everything else works.
+page-libraries: system-packages $(STAMP)
+	@PYTHON='$(PYTHON)' packaging/pages/fetch
 
 # The stamp is written last: an interrupted installation is done again.
 $(STAMP): pyproject.toml requirements-test.lock | system-packages
@@ -92,4 +96,5 @@ connect-pyz:
 	$(PYTHON) packaging/connect/build.py dist/fleetgate-connect.pyz
 
 clean:
-	rm -rf $(VENV) .lock-venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .lock-venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		gateway/web/vendor packaging/pages/node_modules

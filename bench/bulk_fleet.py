@@ -8,6 +8,7 @@ from gateway.domain.ledger import DAYS_PER_CREDIT, Kind, pool_name, prepaid_name
 from gateway.ingest.batch import RECEIPT_EVERY
 from gateway.operations.booking import ISSUER
 from gateway.storage.latest_values import NOTHING
+from gateway.storage.search_rows import add_names
 from gateway.storage.transaction import Transaction
 
 Values = dict[str, object]
@@ -63,6 +64,7 @@ class BulkFleet:
         _add(tx, "run", [self._run(id_) for id_ in ids])
         _add(tx, "device_live", [self._live(id_) for id_ in ids])
         _add(tx, "device_latest", [{"device_id": id_, "latest": NOTHING} for id_ in ids])
+        add_names(tx, ids)
 
     def _device(self, id_: int) -> Values:
         return {

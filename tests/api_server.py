@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.api.application import make_app
@@ -83,6 +84,7 @@ class ApiServer:
     token: str
     admin_socket: Path
     slept_s: list[float]  # what guessing was slowed down by
+    app: web.Application
 
     @property
     def url(self) -> str:
@@ -161,7 +163,16 @@ async def api_server(
             jar = aiohttp.CookieJar(unsafe=True)
             async with aiohttp.ClientSession(cookie_jar=jar) as client:
                 yield ApiServer(
-                    client, store, site, telemetry, clock, listening, token, admin_socket, slept_s
+                    client,
+                    store,
+                    site,
+                    telemetry,
+                    clock,
+                    listening,
+                    token,
+                    admin_socket,
+                    slept_s,
+                    app,
                 )
         finally:
             await listening.close()

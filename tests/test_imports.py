@@ -73,6 +73,8 @@ ROOMS = {
     "rich": "gateway.command",
     "alembic": "gateway.storage",
     "aiosmtplib": "gateway.people",
+    "babel": "gateway.web",
+    "segno": "gateway.web",
 }
 
 

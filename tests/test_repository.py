@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TEXT_BYTES_MAX = 2_000_000
 # What a checkout grows by itself.
-GROWN = frozenset({"build", "dist", "data", "packaging/agent/dist"})
+GROWN = frozenset({"build", "dist", "data", "packaging/agent/dist", "gateway/web/vendor"})
 # Other hidden files and folders belong to tools.
 HIDDEN_KEPT = frozenset({".ci", ".github", ".gitignore", ".dockerignore"})
 
@@ -116,7 +116,7 @@ def test_ci_runs_the_command_of_make_test() -> None:
     command = "-m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not long'"
     for name in (".ci/run", "Makefile"):
         assert command in (ROOT / name).read_text(encoding="utf-8"), name
-    for name in (".ci/run", "packaging/system-packages"):
+    for name in (".ci/run", "packaging/system-packages", "packaging/pages/fetch"):
         assert (ROOT / name).stat().st_mode & 0o111, f"{name} is not executable"
 
 

@@ -1,7 +1,6 @@
 """The application for people: a route for each operation, pages, health, metrics."""
 
 import asyncio
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -11,23 +10,22 @@ from gateway.api import accepting, accounts, events, metrics, openapi, signing_i
 from gateway.api.callers import LOCAL, client_address
 from gateway.api.catalogue import PREFIX, all_operations
 from gateway.api.envelope import envelope
-from gateway.api.execution import Asked, Prepare, answer_operation, identify
+from gateway.api.execution import answer_operation, identify
 from gateway.api.health import Health
 from gateway.api.idempotency import Answers
 from gateway.api.importing import import_devices
 from gateway.api.inputs import BODY_BYTES_MAX
 from gateway.api.limits import HAND_OVERS, Limits
 from gateway.api.own_host import own_host
+from gateway.api.preparations import PREPARED
 from gateway.api.services import SERVICES, Services, Sleep, services_of
 from gateway.api.status import StatusFacts
 from gateway.clock import Clock
 from gateway.command.sections import GatewayConfiguration, is_loopback
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import Principal, Right, authorize
+from gateway.domain.rights import Right, authorize
 from gateway.operations.failed_attempts import Failures
-from gateway.operations.memberships import CreateMember, HashedMember
 from gateway.operations.registry import Operation, Site
-from gateway.people.passwords import why_not_a_password
 from gateway.people.throttle import Throttle
 from gateway.storage.store import Store
 from gateway.telemetry import Telemetry
@@ -92,24 +90,6 @@ def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _hashed_member(services: Services, _principal: Principal, asked: Asked) -> Any:
-    """A new person's password is hashed before the transaction, since it takes so long."""
-    given = asked.given
-    assert isinstance(given, CreateMember)
-    if not given.password or why_not_a_password(given.password) is not None:
-        return given
-    hashed = await services.desk.hash(given.password)
-    return HashedMember(**msgspec.structs.asdict(given), password_hash=hashed)
-
-
-PREPARED: dict[str, Prepare] = {
-    "me.change-password": accounts.prove_change,
-    "me.erase": accounts.prove_erasure,
-    "me.remove-totp": accounts.prove_removal,
-    "me.set-up-totp": accounts.prove_set_up,
-    "members.create": _hashed_member,
-    "password-resets.use": accounts.hash_reset,
-}
 # What sets or drops cookies, or tells how far it is; it goes through the registry like everything
 # else.
 OWN_HANDLERS: dict[str, Handler] = {

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 OPERATION = "events.follow"
 LAST_HEARD = "Last-Event-ID"
 LOOKED_EVERY_S = 5.0  # a right that was taken away ends the stream, though nothing happens
+GONE_EVERY_S = 1.0
 ALIVE_EVERY_S = 15.0
 STALLED_S_MAX = 20.0  # who reads nothing for so long is cut off, and can read on by its position
 BUFFERED_BYTES_MAX = 64 * 1024
@@ -154,11 +155,15 @@ class _Stream:
         if now_s - self._said_s >= ALIVE_EVERY_S:
             # An id without data tells nobody anything; but who comes back says it.
             await self._write(f": alive\nid: {found.position}\n\n")
-        try:
-            async with asyncio.timeout(LOOKED_EVERY_S):
-                await self._news.wait()
-        except TimeoutError:
-            pass  # it is time to look who that is
+        for _ in range(round(LOOKED_EVERY_S / GONE_EVERY_S)):
+            try:
+                async with asyncio.timeout(GONE_EVERY_S):
+                    await self._news.wait()
+                return
+            except TimeoutError:
+                # Who goes from page to page gives each one's place back soon.
+                if self._over():
+                    return
 
     async def _write(self, text: str) -> None:
         async with asyncio.timeout(STALLED_S_MAX):

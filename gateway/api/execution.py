@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -45,6 +45,7 @@ class Asked:
     key: str | None = None
     request_hash: bytes = b""
     dry_run: bool = False
+    csrf: str | None = None  # as a form sent it; a script sends it as a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,7 @@ async def answer_operation(
 ) -> web.Response:
     """The answer to a request for an operation. Raises `Refused`."""
     services = services_of(request)
-    asked = await _asked(request, services, op)
-    if op.guessed is not None:
-        done = await _attempt(request, services, asked, prepare)
-    elif asked.dry_run:
-        done = await _try_out(request, services, asked, prepare)
-    elif op.writes:
-        done = await _write(request, services, asked, prepare)
-    else:
-        done = await services.store.read(lambda tx: _run(tx, request, services, asked))
-    await touch(services, asked.credential, done.identity)
-    learn(services, asked.credential, done.identity)
+    done = await perform(request, services, await _asked(request, services, op), prepare)
     response = web.Response(
         body=done.answer.body, status=done.answer.status, content_type="application/json"
     )
@@ -83,6 +74,23 @@ async def answer_operation(
     if done.replayed:
         response.headers[idempotency.REPLAYED_HEADER] = "true"
     return response
+
+
+async def perform(
+    request: web.Request, services: Services, asked: Asked, prepare: Prepare | None = None
+) -> Done:
+    """Does what was asked, for whoever asks it. Raises `Refused`."""
+    if asked.op.guessed is not None:
+        done = await _attempt(request, services, asked, prepare)
+    elif asked.dry_run:
+        done = await _try_out(request, services, asked, prepare)
+    elif asked.op.writes:
+        done = await _write(request, services, asked, prepare)
+    else:
+        done = await services.store.read(lambda tx: _run(tx, request, services, asked))
+    await touch(services, asked.credential, done.identity)
+    learn(services, asked.credential, done.identity)
+    return done
 
 
 async def read_body(request: web.Request, bytes_max: int) -> bytes:
@@ -200,7 +208,7 @@ async def _write(
         if (before := await _replayed(services, identity, asked)) is not None:
             return before
         given = await prepare(services, identity.principal, asked)
-        asked = Asked(asked.op, asked.credential, given, asked.key, asked.request_hash)
+        asked = replace(asked, given=given)
     operation_id = None if asked.key is None else ledger.operation_id(owner, asked.key)
 
     def work(tx: Transaction) -> Done:
@@ -232,7 +240,7 @@ def _seen_before(services: Services, credential: Credential) -> bool:
 def _admit(tx: Transaction, request: web.Request, services: Services, asked: Asked) -> Identity:
     """Who asks, if that is somebody who may ask at all. Raises `Refused`."""
     identity = identity_of(tx, asked.credential)
-    check_csrf(request, services.http, identity)
+    check_csrf(request, services.http, identity, asked.csrf)
     principal = identity.principal
     if not _may_ask(principal, asked.op.right):
         # The registry says it in its own words.

@@ -36,6 +36,13 @@ command: `fleetgate admin <noun> <verb>`.
   `type, title, status, detail, code, field?, request_id`. The id is also in `X-Request-Id` and in
   the server's log.
 - What is missing and what is somebody else's have the same answer: `not_found`.
+- **Filters of devices** must all fit. `q` is part of a serial, name, alias, reference, tag, MAC
+  address in any usual form, IMEI or ICCID, whatever its case and accents. `signal` goes by RSRP:
+  from -85 dBm on `excellent`, from -105 `average`, from -115 `low`, below that or unknown `none`;
+  where a modem tells RSSI alone, 10 dB more. `days_left_max`: paid, or served in grace, until
+  within so many days. `attention`: an alert, nobody pays, served in grace, or it ends within 7 days
+  and is not extended by itself. Whoever sees names and days alone finds nothing by what is hidden,
+  and cannot sort by it.
 
 ## Addresses outside of {PREFIX}
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from gateway.domain.refusals import Code, Refused
 
-STREAMS_OF_PERSON_MAX = 10
+STREAMS_OF_PERSON_MAX = 20  # a page that was left counts for another second
 STREAMS_MAX = 1_000
 LOOKS_AT_ONCE = 4  # a thousand streams that hear the same leave the others their turn
 

@@ -38,6 +38,7 @@ _DONE: Mapping[str, str] = {
     "devices.switch-off": "switched {} off",
     "devices.switch-on": "switched {} on",
     "devices.unregister": "unregistered {}",
+    "host-keys.trust": "accepted the SSH host key of {}",
     "installation.restored": "restored the installation from a backup",
     "invitations.accept": "accepted the invitation {}",
     "invitations.create": "invited somebody",
@@ -80,8 +81,10 @@ _DONE: Mapping[str, str] = {
     "users.erase": "erased the person {}",
 }
 
+VERBS = tuple(_DONE)
 # They tell of sessions and targets, which a company may ask people from above to stay out of.
-INSIDE_VERBS = tuple(verb for verb in _DONE if verb.partition(".")[0] in ("session", "target"))
+_INSIDE = ("host-keys", "session", "target")
+INSIDE_VERBS = tuple(verb for verb in _DONE if verb.partition(".")[0] in _INSIDE)
 
 
 def has_words(verb: str) -> bool:

@@ -319,6 +319,8 @@ _TEXTS = {
     "unreachable": "The router cannot reach the target's address. Check the address and the cable.",
 }
 
+CODES = tuple(_TEXTS)
+
 
 def advice(code: str) -> str:
     """What to do, for people; empty where all is well."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gateway.domain.instants import DAY_MS, month_of
-from gateway.domain.ledger import DAYS_PER_CREDIT, Lot, spend
+from gateway.domain.ledger import DAYS_PER_CREDIT, Draw, Lot, spend
 
 HORIZON_DAYS = 5 * 366
 MONTHS_SHOWN = 12
@@ -13,6 +13,8 @@ LOOKED_BACK_DAYS = 30
 # Days before it happens on which people are told.
 DRY_WARNINGS = (1, 3, 7, 30)
 EXPIRY_WARNINGS = (1, 7, 30)
+STEPS_DAYS = (30, 60, 90)
+SHOWN_DAYS = 90
 
 
 class Burning(NamedTuple):
@@ -32,6 +34,14 @@ class Wasted(NamedTuple):
     days: int
 
 
+class DayAhead(NamedTuple):
+    """What is to be paid on a day, and what can be spent when it is over."""
+
+    day: int
+    needed: int
+    left: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """What will become of a company's credits if all goes on as it does."""
@@ -40,11 +50,23 @@ class Outlook:
     horizon_day: int
     months: tuple[tuple[int, int], ...]  # (month, days that its devices take)
     wasted: tuple[Wasted, ...]
+    days: tuple[DayAhead, ...] = ()  # the next ones, today first
 
     @property
     def lasts_until_day(self) -> int | None:
         """The last day on which every charge is paid; None when no end is in sight."""
         return None if self.dry_day is None else self.dry_day - 1
+
+    def within(self, days: int) -> tuple[int, int]:
+        """Of the next days: what is to be paid, and how much of it cannot be."""
+        some = self.days[:days]
+        short = [one.needed for one in some if self.dry_day is not None and one.day >= self.dry_day]
+        return sum(one.needed for one in some), sum(short)
+
+
+def rate_of(burning: Iterable[Burning]) -> int:
+    """Days that these devices take in thirty days, if all goes on as it does."""
+    return sum(one.heard_days if one.daily else one.devices * DAYS_PER_CREDIT for one in burning)
 
 
 def look_ahead(lots: Iterable[Lot], burning: Sequence[Burning], today: int) -> Outlook:
@@ -53,6 +75,7 @@ def look_ahead(lots: Iterable[Lot], burning: Sequence[Burning], today: int) -> O
     demand = _Demand(burning, today)
     months: dict[int, int] = {}
     wasted: list[Wasted] = []
+    days: list[DayAhead] = []
     dry_day: int | None = None
     horizon_day = today + HORIZON_DAYS
     for day in range(today, horizon_day):
@@ -64,15 +87,20 @@ def look_ahead(lots: Iterable[Lot], burning: Sequence[Burning], today: int) -> O
             break
         wasted += _expired(held, day)
         held = [lot for lot in held if lot.expires_day is None or lot.expires_day >= day]
-        if dry_day is not None or not needed:
-            continue
-        draws = spend(held, needed, day)
-        if draws is None:
-            dry_day = day  # what is left is not enough for all, so it stays
-            continue
-        taken = {draw.account_id: draw.days for draw in draws}
-        held = [replace(lot, days=lot.days - taken.get(lot.account_id, 0)) for lot in held]
-    return Outlook(dry_day, horizon_day, tuple(months.items()), tuple(wasted))
+        if dry_day is None and needed:
+            draws = spend(held, needed, day)
+            if draws is None:
+                dry_day = day  # what is left is not enough for all, so it stays
+            else:
+                held = _without(held, draws)
+        if len(days) < SHOWN_DAYS:
+            days.append(DayAhead(day, needed, sum(lot.days for lot in held)))
+    return Outlook(dry_day, horizon_day, tuple(months.items()), tuple(wasted), tuple(days))
+
+
+def _without(held: Iterable[Lot], draws: Iterable[Draw]) -> list[Lot]:
+    taken = {draw.account_id: draw.days for draw in draws}
+    return [replace(lot, days=lot.days - taken.get(lot.account_id, 0)) for lot in held]
 
 
 def _expired(held: Iterable[Lot], day: int) -> list[Wasted]:

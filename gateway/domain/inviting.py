@@ -13,6 +13,7 @@ OPEN_OF_COMPANY_MAX = 200
 SENT_OF_PERSON_MAX = 50  # within SENT_WITHIN_MS: nobody's mailbox is flooded from here
 SENT_WITHIN_MS = HOUR_MS
 UNTIL_MS_MAX = 100 * 366 * DAY_MS
+DAY_CHARS = 10  # 2027-01-31
 
 State = Literal["open", "expired", "accepted", "withdrawn", "closed"]
 ENDS: tuple[State, ...] = ("accepted", "withdrawn", "closed")
@@ -49,9 +50,10 @@ def membership_end(text: str | None, now_ms: int) -> int | None:
     if text is None:
         return None
     try:
-        until = parse_instant(text)
+        # A day alone ends a role as that day begins.
+        until = parse_instant(f"{text}T00:00:00Z" if len(text) == DAY_CHARS else text)
     except (ValueError, OverflowError) as error:
-        raise _wrong("an instant such as 2027-01-31T12:00:00Z") from error
+        raise _wrong("a day or an instant such as 2027-01-31T12:00:00Z") from error
     if until <= now_ms:
         raise _wrong("this is over already; give an instant to come, or leave it out")
     if until > now_ms + UNTIL_MS_MAX:

@@ -159,6 +159,7 @@ def credits_text(days: int) -> str:
 
 CAUSES = {
     "operator": "because somebody asked for it",
+    "asked_for_many": "because somebody asked for it",  # of many devices at once
     "installation.restored": "because the installation was restored from a backup",
     "courtesy": "because somebody above wanted to",
     "on_contact": "because the device reported for the first time",

@@ -291,8 +291,8 @@ class Batch:
             if state and sample.number >= first_state and owner == live.id:
                 for id_, value in sample.values.items():
                     changes[id_] = (value, at)
-        if changes:
-            rows.keep_latest(self._tx, live, changes)
+        if changes and rows.keep_latest(self._tx, live, changes):
+            self._writes.told[live.id] = live
         self._outcome.stored += len(fresh)
         if fresh and live.last_day != self._tx.today and not trust_of(self._tx).doubt:
             self._count_day(live)

@@ -8,8 +8,10 @@ import msgspec
 from gateway.domain.happenings import Happening
 from gateway.domain.presence import Deadlines, Presence
 from gateway.domain.runs import RunRow
+from gateway.domain.signal import heard_signal
 from gateway.operations.happening import Happened, all_happened, told_as
 from gateway.storage import latest_values
+from gateway.storage.search_rows import LATITUDE, RSRP, RSSI, WATCHED, note_told
 from gateway.storage.transaction import Transaction
 from wire.ranges import Settled
 
@@ -21,13 +23,13 @@ _LOAD = """
 SELECT d.id, d.serial, d.company_id, d.registered, d.first_heard_at, d.state, d.period_end,
        d.grace_until, d.owed_days, d.payer_id, d.taken_over_at,
        (SELECT c.plan FROM company AS c WHERE c.id = d.company_id),
-       l.last_day, l.interval_s, l.presence, l.recent,
+       l.last_day, l.interval_s, l.presence, l.recent, l.signal,
        l.run_id, l.run, l.upto, l.ranges, l.state_seq, l.need_full, l.last_at, l.connection,
        l.nonce IS NOT NULL
 FROM device AS d JOIN device_live AS l ON l.device_id = d.id
 WHERE {}
 """
-_DEVICE_COLUMNS = 16
+_DEVICE_COLUMNS = 17
 _LATEST = "SELECT latest FROM device_latest WHERE device_id = ?"
 _SAVE_LATEST = "UPDATE device_latest SET latest = ? WHERE device_id = ?"
 QUARANTINE_ROWS_MAX = 1_000
@@ -40,8 +42,8 @@ RETURNING id
 """
 # As `_live_values` gives them.
 _LIVE = tuple(
-    "node last_heard_at last_day interval_s presence late_at offline_at recent run_id run upto"
-    " ranges state_seq need_full last_at device_id".split()
+    "node last_heard_at last_day interval_s presence late_at offline_at recent signal run_id run"
+    " upto ranges state_seq need_full last_at device_id".split()
 )
 _CONNECTION = ("connection", "nonce", "device_id")
 _SAVE_PAST_RUN = """
@@ -120,6 +122,7 @@ class Live:
         "registered",
         "run",
         "serial",
+        "signal",
         "since",
         "state",
     )
@@ -149,6 +152,7 @@ class Live:
             self.interval_s,
             self.presence,
             self.recent,
+            self.signal,
         ) = row[:_DEVICE_COLUMNS]
         self.since = since or 0
         self.run = _current_run(row[_DEVICE_COLUMNS:]) if row[_DEVICE_COLUMNS] is not None else None
@@ -215,14 +219,21 @@ def last_instant_before(tx: Transaction, device_id: int, run_id: int) -> int | N
     return found
 
 
-def keep_latest(tx: Transaction, live: Live, changes: latest_values.Values) -> None:
-    """The device's newest values with some replaced."""
-    live.recent, full = latest_values.changed(live.recent, changes)
+def keep_latest(tx: Transaction, live: Live, changes: latest_values.Values) -> bool:
+    """The device's newest values with some replaced; whether it may be found by others now."""
+    live.recent, full, found_otherwise = latest_values.changed(
+        live.recent, changes, WATCHED, LATITUDE
+    )
+    if RSRP in changes:
+        live.signal = changes[RSRP][0]
+    elif RSSI in changes:
+        live.signal = heard_signal(live.signal, None, changes[RSSI][0])
     if full:
         ((packed,),) = tx.fetch(_LATEST, (live.id,))
         merged = latest_values.merged(packed, live.recent)
         tx.change(_SAVE_LATEST, (merged, live.id))
         live.recent = latest_values.NOTHING
+    return found_otherwise
 
 
 def set_first_heard(tx: Transaction, device_id: int) -> None:
@@ -263,6 +274,7 @@ class Writes:
 
     def __init__(self) -> None:
         self.lives: dict[int, Live] = {}
+        self.told: dict[int, Live] = {}  # of these what they are found by
         self.past_runs: dict[int, RunRow] = {}
         self.connections: dict[int, tuple[int, str | None]] = {}
         self.heartbeats: list[tuple[int, int, int, int, int, str]] = []
@@ -299,6 +311,8 @@ class Writes:
         lives = self.lives
         changed = [_live_values(lives[id_]) for id_ in sorted(lives)]
         tx.change_rows("device_live", _LIVE, changed)
+        if self.told:
+            note_told(tx, {id_: live.recent for id_, live in self.told.items()})
         tx.add_rows("heartbeat", _HEARTBEAT, self.heartbeats)
         if self.late_hours:
             tx.add_rows("late_hour", ("device_id", "hour"), sorted(self.late_hours))
@@ -334,6 +348,7 @@ def _live_values(live: Live) -> tuple[Any, ...]:
         live.late_at,
         live.offline_at,
         live.recent,
+        live.signal,
         row.id,
         row.run,
         upto,

@@ -59,6 +59,7 @@ _LEFT_OUT = frozenset({"notes"})
 OWN_VERBS: Mapping[str, str] = {
     "clock.accept": "clock.accepted",
     "companies.close": "company.closed",
+    "devices.act-many": "devices.extend",  # or what is done otherwise, of each device
     "devices.forget": "device.forgotten",
     "devices.import": "devices.imported",
     "devices.move": "device.moved",

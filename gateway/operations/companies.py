@@ -13,13 +13,13 @@ from gateway.domain.periods import GRACE_DAYS_DEFAULT, GRACE_DAYS_MAX
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right, Role, administers_above
 from gateway.domain.settings import RULES, Key
+from gateway.operations.company_order import Order, behind, columns_of
 from gateway.operations.inviting import invite
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registry import (
     Call,
     Page,
     company_number,
-    cursor_number,
     not_found,
     operation,
 )
@@ -89,10 +89,18 @@ class Companies(msgspec.Struct):
 
 
 class ListCompanies(Page, kw_only=True):
-    """Which companies to list; all one may see without `company`."""
+    """Which companies to list; all one may see without `company`.
+
+    `parent`: only those directly below it. `top`: only those above which one sees none. `ids`:
+    only these, as far as one sees them. `sort`: by id, as they were made, or by name.
+    """
 
     company: str = ""
+    parent: str = ""
+    top: bool = False
+    ids: Annotated[list[str], msgspec.Meta(max_length=500)] = msgspec.field(default_factory=list)
     q: str = ""
+    sort: Order = "id"
 
 
 class CreateCompany(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -190,17 +198,27 @@ def checked_name(name: str) -> str:
 
 @operation("companies.list", "GET", "/companies", right=Right.SEE_COMPANIES, result=Companies)
 def list_companies(call: Call, given: ListCompanies) -> Companies:
-    """Lists the companies that one may see, by id."""
+    """Lists the companies that one may see, by id or by name."""
     visible = call.visible_of(given.company, Right.SEE_COMPANIES)
     statement = (
         select(company)
-        .where(
-            visible.has(company.c.id),
-            company.c.id > (cursor_number(given.cursor) or 0),
-        )
-        .order_by(company.c.id)
+        .where(visible.has(company.c.id), *behind(call, given.sort, given.cursor, visible))
+        .order_by(*columns_of(given.sort))
         .limit(given.limit + 1)
     )
+    if given.parent:
+        parent = company_number(given.parent, "parent")
+        call.require(
+            Right.SEE_COMPANIES, parent, see=Right.SEE_COMPANIES, what="company", reading=True
+        )
+        statement = statement.where(company.c.parent_id == parent)
+    if given.top:
+        above = company.alias("above")
+        seen = select(above.c.id).where(above.c.id == company.c.parent_id, visible.has(above.c.id))
+        statement = statement.where(~seen.exists())
+    if given.ids:
+        wanted = [company_number(id_, "ids") for id_ in given.ids]
+        statement = statement.where(company.c.id.in_(wanted))
     if given.q:
         statement = statement.where(company.c.name_key.contains(name_key(given.q), autoescape=True))
     rows = call.tx.all(statement)

@@ -61,8 +61,9 @@ class Requests(msgspec.Struct):
 
 
 class ListRequests(Page, kw_only=True):
-    """Which requests: by state, all without."""
+    """Which requests: by state, all without; of a company that made them, or was asked."""
 
+    company: str = ""
     state: Literal["", "open", "accepted", "refused", "withdrawn"] = ""
 
 
@@ -147,6 +148,11 @@ def list_requests(call: Call, given: ListRequests) -> Requests:
     statement = select(credit_request).where(
         or_(mine.has(credit_request.c.company_id), mine.has(credit_request.c.parent_id))
     )
+    if given.company:
+        one = company_number(given.company)
+        call.require(Right.SEE_CREDITS, one, see=Right.SEE_COMPANIES, what="company")
+        ends = (credit_request.c.company_id, credit_request.c.parent_id)
+        statement = statement.where(or_(*(end == one for end in ends)))
     if given.state:
         statement = statement.where(credit_request.c.state == given.state)
     rows, cursor = newest(call, statement, credit_request.c.id, given)

@@ -6,12 +6,22 @@ import msgspec
 from sqlalchemy import Select, select
 
 from gateway.domain.instants import day_text, instant_text, parse_day
-from gateway.domain.ledger import DAYS_MAX, DAYS_PER_CREDIT, Kind, Told, sentence, spendable
+from gateway.domain.ledger import (
+    DAYS_MAX,
+    DAYS_PER_CREDIT,
+    Kind,
+    Told,
+    sentence,
+    spendable,
+    transfer_id,
+)
 from gateway.domain.payers import Payment
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import Right
+from gateway.domain.rights import Right, user_of
 from gateway.operations.booking import ISSUER, Booking, pool_account
 from gateway.operations.companies import OneCompany, company_row
+from gateway.operations.csv_text import Cell
+from gateway.operations.documents import CSV_TYPE, Document, TableFormat, table_document
 from gateway.operations.forecasts import lasts_until
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registry import (
@@ -22,8 +32,15 @@ from gateway.operations.registry import (
     operation,
 )
 from gateway.operations.seeing import Upwards
-from gateway.storage.schema import account, transfer
+from gateway.storage.schema import account, person, transfer
 from gateway.storage.transaction import AnyRow
+
+EXPORTED_MAX = 20_000
+OF_OPERATION_MAX = 1_000
+HEADER = (
+    "at kind sentence days free from_account to_account company_id serial payer_company_id "
+    "payer_path actor actor_name note id operation_id"
+).split()
 
 
 class Pool(msgspec.Struct):
@@ -35,7 +52,10 @@ class Pool(msgspec.Struct):
 
 
 class Credits(msgspec.Struct):
-    """What a company can spend, and who would pay its next credit."""
+    """What a company can spend, and who would pay its next credit.
+
+    `payer_names`: the companies of `payer_path`, as far as they may be named, for people.
+    """
 
     company_id: str
     days: int
@@ -43,12 +63,13 @@ class Credits(msgspec.Struct):
     pools: list[Pool]
     payer_company_id: str | None
     payer_path: list[str]
+    payer_names: list[str]
     covered_by: str | None
     lasts_until: str | None
 
 
 class Transfer(msgspec.Struct):
-    """One row of the ledger."""
+    """One row of the ledger; `actor_name` is told to whoever reads the company's audit."""
 
     id: str
     operation_id: str
@@ -62,6 +83,7 @@ class Transfer(msgspec.Struct):
     payer_company_id: str | None
     payer_path: list[str]
     actor: str
+    actor_name: str | None
     at: str
     note: str
     sentence: str
@@ -86,12 +108,25 @@ class Grant(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class SeeLedger(Page, kw_only=True):
-    """Which rows: of one company, with or without those below; of one serial; of one kind."""
+    """Which rows: of one company, with or without those below; of one serial; of one kind; what
+    one operation booked, by its id (of more than 1,000 rows the first)."""
 
     company: str = ""
     descendants: bool = True
     serial: str = ""
     kind: str = ""
+    operation: Annotated[str, msgspec.Meta(max_length=60)] = ""
+
+
+class ExportLedger(SeeLedger, kw_only=True):
+    """The same as a file: `csv`, `csv-excel` (semicolons, with a byte order mark) or `json`; at
+    most 20,000 rows a part, `cursor` being the number of the last one of the part before."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=EXPORTED_MAX)] = EXPORTED_MAX
+    format: TableFormat = "csv"
+
+    def __post_init__(self) -> None:
+        """A part is larger than a page."""
 
 
 def days_asked(credits: int | None, days: int | None) -> int:
@@ -181,6 +216,7 @@ def show_credits(call: Call, given: OneCompany) -> Credits:
         ],
         upwards.company_id(payer_id),
         upwards.path(path),
+        upwards.names(path),
         "above" if payer_id not in (None, number) else None,
         lasts_until(call.tx, call.treasury, number) if payer_id in (None, number) else None,
     )
@@ -189,15 +225,41 @@ def show_credits(call: Call, given: OneCompany) -> Credits:
 @operation("ledger.list", "GET", "/ledger", right=Right.SEE_CREDITS, result=Ledger)
 def list_ledger(call: Call, given: SeeLedger) -> Ledger:
     """Lists the ledger's rows, newest first, each with who paid and why."""
+    return _listed(call, given)
+
+
+@operation(
+    "ledger.export",
+    "GET",
+    "/ledger/export",
+    right=Right.SEE_CREDITS,
+    result=Ledger,
+    file_type=CSV_TYPE,
+)
+def export_ledger(call: Call, given: ExportLedger) -> Ledger | Document:
+    """Exports the ledger as CSV or JSON, newest first."""
+    found = _listed(call, given)
+    if given.format == "json":
+        return found
+    return table_document("ledger", given.format, HEADER, (_cells(one) for one in found.items))
+
+
+def _listed(call: Call, given: SeeLedger) -> Ledger:
     # The sum keeps the database from sorting all rows of the companies: it walks from the newest.
     within = call.visible_of(given.company, Right.SEE_CREDITS).has(transfer.c.company_id + 0)
     if given.company and not given.descendants:
         within = transfer.c.company_id == company_number(given.company)
     statement = ledger_rows().where(within)
-    if given.serial:
-        statement = statement.where(transfer.c.serial == given.serial)
-    if given.kind:
-        statement = statement.where(transfer.c.kind == given.kind)
+    for column, wanted in (
+        (transfer.c.serial, given.serial),
+        (transfer.c.kind, given.kind),
+    ):
+        if wanted:
+            statement = statement.where(column == wanted)
+    if given.operation:
+        # Found by their ids, which are made of the operation's: the ledger is long.
+        ids = [transfer_id(given.operation, n) for n in range(OF_OPERATION_MAX)]
+        statement = statement.where(transfer.c.id.in_(ids))
     cursor = cursor_number(given.cursor)
     if cursor is not None:
         statement = statement.where(transfer.c.seq < cursor)
@@ -206,6 +268,27 @@ def list_ledger(call: Call, given: SeeLedger) -> Ledger:
     items = [shown.transfer(row) for row in rows[: given.limit]]
     more = len(rows) > given.limit
     return Ledger(items, str(rows[given.limit - 1].seq) if more else None)
+
+
+def _cells(one: Transfer) -> list[Cell]:
+    return [
+        one.at,
+        one.kind,
+        one.sentence,
+        one.days,
+        one.free,
+        one.from_account,
+        one.to_account,
+        one.company_id,
+        one.serial,
+        one.payer_company_id,
+        " → ".join(one.payer_path),
+        one.actor,
+        one.actor_name,
+        one.note,
+        one.id,
+        one.operation_id,
+    ]
 
 
 _FROM, _TO = account.alias("from_"), account.alias("to_")
@@ -233,6 +316,7 @@ class Shown:
         self._call = call
         self._upwards: dict[int, Upwards] = {}
         self._names: dict[tuple[int, int], str] = {}
+        self._persons: dict[int, str | None] = {}
 
     def transfer(self, row: AnyRow) -> Transfer:
         """The public form of one row."""
@@ -266,10 +350,20 @@ class Shown:
             upwards.company_id(row.payer_company_id),
             upwards.path(path),
             row.actor,
+            self._person(row),
             instant_text(row.at),
             row.note,
             sentence(told),
         )
+
+    def _person(self, row: AnyRow) -> str | None:
+        number = user_of(row.actor)
+        if number is None or not self._call.allows(Right.SEE_AUDIT, row.company_id):
+            return None
+        if number not in self._persons:
+            named = select(person.c.name).where(person.c.id == number, person.c.erased_at.is_(None))
+            self._persons[number] = self._call.tx.scalar(named)
+        return self._persons[number]
 
     def _of(self, company_id: int) -> Upwards:
         if company_id not in self._upwards:

@@ -1,11 +1,11 @@
-"""Devices as people see them: listing, showing, changing what they are called."""
+"""Devices as people see them: showing one, changing what it is called."""
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, exists, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import DAY_MS, instant_text
@@ -17,7 +17,7 @@ from gateway.operations.companies import given_values
 from gateway.operations.held import HELD_COLUMNS as STANDING
 from gateway.operations.held import Held, held_of, save
 from gateway.operations.newest_first import of_companies
-from gateway.operations.registry import Call, Page, company_number, operation
+from gateway.operations.registry import Call, company_number, operation
 from gateway.operations.seeing import Upwards
 from gateway.operations.standing import bring_up_to_date
 from gateway.operations.visible import Visible
@@ -30,6 +30,7 @@ from gateway.storage.schema import (
     device_live,
     enrolment,
 )
+from gateway.storage.search_rows import note_names
 from gateway.storage.transaction import AnyRow, Transaction
 from wire.fields import BY_ID
 from wire.serials import is_serial
@@ -99,24 +100,6 @@ class Device(msgspec.Struct):
     latest: dict[str, ValueShown]
     counters: Counters | None
     alerts: list[str]
-
-
-class Devices(msgspec.Struct):
-    """A page of devices, by serial."""
-
-    items: list[Device]
-    next_cursor: str | None
-
-
-class ListDevices(Page, kw_only=True):
-    """Which devices: of a company, with or without those below; by state, presence or text."""
-
-    company: str = ""
-    descendants: bool = True
-    q: str = ""
-    state: str = ""
-    presence: str = ""
-    sort: Literal["serial", "-serial"] = "serial"
 
 
 class OneDevice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -284,35 +267,6 @@ def held_by(call: Call, company: str, *, descendants: bool) -> ColumnElement[boo
     return device.c.company_id == company_number(company)
 
 
-@operation("devices.list", "GET", "/devices", right=Right.SEE_DEVICES, result=Devices)
-def list_devices(call: Call, given: ListDevices) -> Devices:
-    """Lists the devices that one may see, by serial."""
-    statement = rows().where(held_by(call, given.company, descendants=given.descendants))
-    if given.q:
-        statement = statement.where(
-            or_(
-                device.c.serial.contains(given.q, autoescape=True),
-                device.c.name.icontains(given.q, autoescape=True),
-                device.c.alias_key.contains(name_key(given.q), autoescape=True),
-            )
-        )
-    if given.state:
-        statement = statement.where(device.c.state == given.state)
-    if given.presence:
-        # What is hidden from the caller is not found by asking for it either.
-        seen = call.visible(Right.SEE_HISTORY).has(device.c.company_id)
-        statement = statement.where(device_live.c.presence == given.presence, seen)
-    falling = given.sort == "-serial"
-    if given.cursor:
-        after = device.c.serial < given.cursor if falling else device.c.serial > given.cursor
-        statement = statement.where(after)
-    order = device.c.serial.desc() if falling else device.c.serial
-    found = call.tx.all(statement.order_by(order).limit(given.limit + 1))
-    shown = Shown(call)
-    items = [shown.device(row) for row in found[: given.limit]]
-    return Devices(items, items[-1].serial if len(found) > given.limit else None)
-
-
 @operation("devices.show", "GET", "/devices/{serial}", right=Right.SEE_DEVICES, result=Device)
 def show_device(call: Call, given: OneDevice) -> Device:
     """Shows one device with its service, presence and newest values."""
@@ -340,6 +294,7 @@ def change_device(call: Call, given: ChangeDevice) -> Device:
             if not broke(error, "uq_device_alias"):
                 raise
             raise alias_taken() from error
+        note_names(call.tx, [row.id])
     if "auto_extend" in values:
         held = held_of(one_standing(call, row.id))
         if bring_up_to_date(call.tx, call.treasury, held, contact=False, forced=True):

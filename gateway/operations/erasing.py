@@ -54,6 +54,8 @@ class User(msgspec.Struct):
     operator: bool
     created_at: str
     erased_at: str | None
+    second_factor: bool
+    second_factor_ends_at: str | None  # when a reset takes it away
 
 
 class Users(msgspec.Struct):
@@ -269,4 +271,14 @@ def _user(row: AnyRow) -> User:
     erased_at = None if row.erased_at is None else instant_text(row.erased_at)
     email = row.email if row.erased_at is None else ERASED
     created_at = instant_text(row.created_at)
-    return User(str(row.id), email, row.name, row.operator, created_at, erased_at)
+    ends_at = None if row.totp_reset_at is None else instant_text(row.totp_reset_at)
+    return User(
+        str(row.id),
+        email,
+        row.name,
+        row.operator,
+        created_at,
+        erased_at,
+        row.totp_since is not None,
+        ends_at,
+    )

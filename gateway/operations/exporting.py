@@ -8,10 +8,12 @@ from gateway.domain.importing import COLUMNS, LINES_MAX, ONLY_EXPORTED, tags_cel
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.operations.csv_text import Cell
-from gateway.operations.devices import Shown, held_by, rows
+from gateway.operations.device_filters import DeviceFilters, Reach, choose
+from gateway.operations.device_list import found_ids, rows_of
+from gateway.operations.devices import Shown
 from gateway.operations.documents import CSV_TYPE, Document, TableFormat, table_document
+from gateway.operations.import_lines import parts
 from gateway.operations.registry import Call, operation
-from gateway.storage.schema import device
 from gateway.storage.transaction import AnyRow
 
 HEADER = (*COLUMNS, *ONLY_EXPORTED)
@@ -47,15 +49,15 @@ class ExportedDevices(msgspec.Struct):
     next_cursor: str | None
 
 
-class ExportDevices(msgspec.Struct, kw_only=True):
-    """Which devices, and how: `csv`, `csv-excel` (semicolons, with a byte order mark) or `json`.
+class ExportDevices(DeviceFilters, kw_only=True):
+    """Which devices, as `devices.list` takes it, and how they are written.
+
+    `format`: `csv`, `csv-excel` (semicolons, with a byte order mark) or `json`.
 
     A file holds at most as many devices as an import takes; with `limit`, parts of the whole are
     asked for one after the other, `cursor` being the last serial of the part before.
     """
 
-    company: str = ""
-    descendants: bool = True
     format: TableFormat = "csv"
     limit: Annotated[int, msgspec.Meta(ge=1, le=LINES_MAX)] | None = None
     cursor: str = ""
@@ -89,10 +91,10 @@ def export_devices(call: Call, given: ExportDevices) -> ExportedDevices | Docume
 
 
 def _found(call: Call, given: ExportDevices, limit: int) -> list[AnyRow]:
-    statement = rows().where(held_by(call, given.company, descendants=given.descendants))
-    if given.cursor:
-        statement = statement.where(device.c.serial > given.cursor)
-    return list(call.tx.all(statement.order_by(device.c.serial).limit(limit)))
+    reach = Reach(call, given.company, descendants=given.descendants)
+    chosen = choose(call, given, reach)
+    ids, _ = found_ids(call, chosen, reach, "serial", given.cursor, limit)
+    return [row for part in parts(ids) for row in rows_of(call, part)]
 
 
 def _exported(shown: Shown, row: AnyRow) -> ExportedDevice:

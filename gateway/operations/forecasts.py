@@ -1,10 +1,20 @@
 """Forecasts: until when a company's credits last, if all goes on as it does."""
 
-import msgspec
-from sqlalchemy import and_, case, exists, func, or_, select
+from collections.abc import Collection
+from typing import Any
 
-from gateway.domain.forecasts import LOOKED_BACK_DAYS, Burning, Outlook, look_ahead
-from gateway.domain.instants import day_of, day_text
+import msgspec
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
+
+from gateway.domain.forecasts import (
+    LOOKED_BACK_DAYS,
+    STEPS_DAYS,
+    Burning,
+    Outlook,
+    look_ahead,
+    rate_of,
+)
+from gateway.domain.instants import DAY_MS, day_of, day_text
 from gateway.domain.ledger import DAYS_PER_CREDIT, spendable
 from gateway.domain.payers import Payment
 from gateway.domain.rights import Right
@@ -25,6 +35,18 @@ class MonthAhead(msgspec.Struct):
     credits: int
 
 
+class Ahead(msgspec.Struct):
+    """The next `in_days` days, up to `until`: the days that are taken, how many of them nobody
+    could pay (`short`), and what can be spent then (`left`)."""
+
+    in_days: int
+    until: str
+    days: int
+    credits: int
+    short: int
+    left: int
+
+
 class WastedLot(msgspec.Struct):
     """Days that will expire unspent."""
 
@@ -37,7 +59,9 @@ class Forecast(msgspec.Struct):
     """Until when credits last. `lasts_until` is the last day on which every charge is paid.
 
     It is null when no end is in sight until `horizon`, and when somebody above pays (`covered_by`).
-    Who may not see the credits is told no figures.
+    `rate`: the days that its devices take in thirty days. `ahead`: in 30, 60 and 90 days;
+    `balances`: what can be spent at the end of each of these days, today first. Who may not
+    see the credits is told no figures.
     """
 
     company_id: str
@@ -47,8 +71,11 @@ class Forecast(msgspec.Struct):
     covered_by: str | None
     horizon: str
     devices: int | None
+    rate: int | None
     months: list[MonthAhead]
     wasted: list[WastedLot]
+    ahead: list[Ahead]
+    balances: list[int]
 
 
 def burning(tx: Transaction, company_id: int) -> list[Burning]:
@@ -57,25 +84,56 @@ def burning(tx: Transaction, company_id: int) -> list[Burning]:
     As they do now: in a block, those that were heard lately are extended again and again; of the
     plan `daily` as many days as lately.
     """
-    below = exists().where(
-        company_path.c.ancestor_id == company_id,
+    return burning_of(tx, (company_id,))[company_id]
+
+
+def burning_of(tx: Transaction, company_ids: Collection[int]) -> dict[int, list[Burning]]:
+    """The same for many companies at once."""
+    found: dict[int, list[Burning]] = {number: [] for number in company_ids}
+    below = (
+        company_path.c.ancestor_id == device.c.payer_id,
         company_path.c.descendant_id == device.c.company_id,
     )
-    heard_from = day_of(tx.now_ms) - LOOKED_BACK_DAYS
-    lately = select(func.count()).where(
-        monitored_day.c.device_id == device.c.id,
-        monitored_day.c.day >= heard_from,
-        monitored_day.c.day < day_of(tx.now_ms),
+    own = _taking(tx.now_ms, device.c.company_id).where(device.c.company_id.in_(company_ids))
+    paid_for = _taking(tx.now_ms, device.c.payer_id).where(
+        device.c.payer_id.in_(company_ids),
+        device.c.payer_id != device.c.company_id,
+        select(company_path.c.depth).where(*below).exists(),
     )
-    rows = tx.all(
+    for statement in (own, paid_for):
+        for row in tx.all(statement):
+            daily = row.plan == "daily"
+            one = (
+                Burning(row.from_day, row.devices, row.days, daily=True)
+                if daily
+                else Burning(row.from_day, row.devices)
+            )
+            found[row.taker].append(one)
+    return found
+
+
+def _taking(now_ms: int, taker: ColumnElement[int]) -> Select[Any]:
+    """Devices that take days as they do now, by whose days, from when on, and plan."""
+    heard_from = day_of(now_ms) - LOOKED_BACK_DAYS
+    lately = (
+        select(func.count())
+        .where(
+            monitored_day.c.device_id == device.c.id,
+            monitored_day.c.day >= heard_from,
+            monitored_day.c.day < day_of(now_ms),
+        )
+        .correlate(device)
+        .scalar_subquery()
+    )
+    daily = company.c.plan == "daily"
+    from_day = func.coalesce(device.c.period_end // DAY_MS, day_of(now_ms)).label("from_day")
+    return (
         select(
-            device.c.period_end,
-            device_live.c.last_heard_at,
+            taker.label("taker"),
+            from_day,
             company.c.plan,
-            company.c.extend_unheard,
-            case(
-                (company.c.plan == "daily", lately.correlate(device).scalar_subquery()), else_=0
-            ).label("days"),
+            func.count().label("devices"),
+            func.sum(case((daily, lately), else_=0)).label("days"),
         )
         .join_from(device, device_live, device_live.c.device_id == device.c.id)
         .join(company, company.c.id == device.c.company_id)
@@ -84,26 +142,19 @@ def burning(tx: Transaction, company_id: int) -> list[Burning]:
             device.c.ended_at.is_(None),
             device.c.auto_extend,
             ~device.c.switched_off,
-            or_(device.c.company_id == company_id, and_(device.c.payer_id == company_id, below)),
             or_(
                 device.c.state != State.OFF.value,
                 device.c.reason == Reason.SUSPENDED.value,
             ),
+            or_(
+                daily,
+                company.c.extend_unheard,
+                device_live.c.last_heard_at >= heard_from * DAY_MS,
+            ),
         )
+        .group_by(taker, from_day, company.c.plan)
+        .order_by(taker, from_day, company.c.plan)
     )
-    today = day_of(tx.now_ms)
-    found = []
-    for row in rows:
-        from_day = today if row.period_end is None else day_of(row.period_end)
-        if row.plan == "daily":
-            found.append(Burning(from_day, 1, row.days, daily=True))
-            continue
-        silent_days = LOOKED_BACK_DAYS + 1
-        if row.last_heard_at is not None:
-            silent_days = today - day_of(row.last_heard_at)
-        if row.extend_unheard or silent_days <= LOOKED_BACK_DAYS:
-            found.append(Burning(from_day, 1))
-    return found
 
 
 def outlook_of(tx: Transaction, treasury: Treasury, company_id: int) -> Outlook:
@@ -146,7 +197,7 @@ def show_forecast(call: Call, given: OneCompany) -> Forecast:
     lasts = None if above or until is None else day_text(until)
     horizon = day_text(outlook.horizon_day)
     if not call.allows(Right.SEE_CREDITS, number):
-        return Forecast(str(number), None, None, lasts, above, horizon, None, [], [])
+        return Forecast(str(number), None, None, lasts, above, horizon, None, None, [], [], [], [])
     return Forecast(
         str(number),
         days,
@@ -154,10 +205,20 @@ def show_forecast(call: Call, given: OneCompany) -> Forecast:
         lasts,
         above,
         horizon,
-        len(using),
+        sum(one.devices for one in using),
+        rate_of(using),
         [
             MonthAhead(f"{month // 100}-{month % 100:02d}", taken, taken // DAYS_PER_CREDIT)
             for month, taken in outlook.months
         ],
         [WastedLot(day_text(lot.expires_day), lot.free, lot.days) for lot in outlook.wasted],
+        [_ahead(outlook, step, call.tx.today) for step in STEPS_DAYS],
+        [one.left for one in outlook.days],
     )
+
+
+def _ahead(outlook: Outlook, in_days: int, today: int) -> Ahead:
+    days, short = outlook.within(in_days)
+    until = day_text(today + in_days - 1)
+    left = outlook.days[in_days - 1].left
+    return Ahead(in_days, until, days, days // DAYS_PER_CREDIT, short, left)

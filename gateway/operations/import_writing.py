@@ -20,6 +20,7 @@ from gateway.storage.constraints import RULE_BROKEN, broke
 from gateway.storage.latest_values import NOTHING
 from gateway.storage.locks import Raced
 from gateway.storage.schema import device, device_live, enrolment
+from gateway.storage.search_rows import add_names
 from gateway.storage.transaction import AnyRow, Transaction
 from wire.endings import Ended
 
@@ -111,6 +112,7 @@ def _add(call: Call, import_id: int, added: Sequence[Candidate]) -> dict[str, in
     _add_rows(tx, "device_live", live)
     latest = [{"device_id": id_, "latest": NOTHING} for id_ in ids.values()]
     _add_rows(tx, "device_latest", latest)
+    add_names(tx, list(ids.values()))
     _add_rows(tx, "account", [_account(id_) for id_ in ids.values()])
     return ids
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.domain.instants import instant_text
@@ -27,7 +27,7 @@ from gateway.people.memberships import in_force
 from gateway.people.passwords import why_not_a_password
 from gateway.storage.constraints import broke
 from gateway.storage.locks import Raced, Tree
-from gateway.storage.schema import membership, person
+from gateway.storage.schema import company, membership, person
 from gateway.storage.transaction import AnyRow
 
 
@@ -42,6 +42,8 @@ class Member(msgspec.Struct):
     role: str
     until: str | None
     created_at: str
+    second_factor: bool
+    company_name: str
 
 
 class Members(msgspec.Struct):
@@ -55,6 +57,15 @@ class ListMembers(Page, kw_only=True):
     """The members of which company."""
 
     company_id: str
+
+
+class FindMembers(Page, kw_only=True):
+    """Of which company and those below; `q`: a part of the name or the e-mail address;
+    `membership_id`: only this one."""
+
+    company: str = ""
+    membership_id: str = ""
+    q: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class CreateMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -86,16 +97,22 @@ class ChangeMembership(OneMembership, kw_only=True):
     until: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_MEMBERS: Select[Any] = select(
-    membership.c.id,
-    membership.c.company_id,
-    membership.c.person_id,
-    person.c.email,
-    person.c.name,
-    membership.c.role,
-    membership.c.until,
-    membership.c.created_at,
-).join(person, person.c.id == membership.c.person_id)
+_MEMBERS: Select[Any] = (
+    select(
+        membership.c.id,
+        membership.c.company_id,
+        membership.c.person_id,
+        person.c.email,
+        person.c.name,
+        membership.c.role,
+        membership.c.until,
+        membership.c.created_at,
+        person.c.totp_since,
+        company.c.name.label("company_name"),
+    )
+    .join_from(membership, person, person.c.id == membership.c.person_id)
+    .join(company, company.c.id == membership.c.company_id)
+)
 
 
 @operation(
@@ -120,6 +137,31 @@ def list_members(call: Call, given: ListMembers) -> Members:
         .order_by(membership.c.id)
         .limit(given.limit + 1)
     )
+    items = [_member(row) for row in rows[: given.limit]]
+    return Members(items, items[-1].id if len(rows) > given.limit else None)
+
+
+@operation("members.find", "GET", "/members", right=Right.INVITE, result=Members)
+def find_members(call: Call, given: FindMembers) -> Members:
+    """Lists the members of all companies in which one may invite, or of some of them."""
+    visible = call.visible_of(given.company, Right.INVITE)
+    statement = _MEMBERS.where(
+        visible.has(membership.c.company_id),
+        membership.c.id > (cursor_number(given.cursor) or 0),
+        in_force(call.tx.now_ms),
+    )
+    if given.membership_id:
+        number = row_number(given.membership_id, "membership")
+        statement = statement.where(membership.c.id == number)
+    if given.q.strip():
+        typed = given.q.strip().lower()
+        statement = statement.where(
+            or_(
+                func.lower(person.c.name).contains(typed, autoescape=True),
+                person.c.email_key.contains(typed, autoescape=True),
+            )
+        )
+    rows = call.tx.all(statement.order_by(membership.c.id).limit(given.limit + 1))
     items = [_member(row) for row in rows[: given.limit]]
     return Members(items, items[-1].id if len(rows) > given.limit else None)
 
@@ -277,6 +319,8 @@ def _member(row: AnyRow) -> Member:
         row.role,
         _instant(row.until),
         instant_text(row.created_at),
+        row.totp_since is not None,
+        row.company_name,
     )
 
 

@@ -25,7 +25,7 @@ from gateway.operations.devices import Device, alias_taken, rows, show
 from gateway.operations.held import held_among, save
 from gateway.operations.queueing import queue_recheck
 from gateway.operations.registering import begin_tenure
-from gateway.operations.registry import Call, company_number, not_found, operation
+from gateway.operations.registry import Call, company_number, operation
 from gateway.operations.session_ends import end_sessions_of
 from gateway.operations.session_locks import lock_sessions_of
 from gateway.storage.constraints import broke
@@ -88,7 +88,7 @@ class Moved(msgspec.Struct):
 )
 def move_device(call: Call, given: MoveDevice) -> Device:
     """Moves a device to another company; its running period goes along."""
-    found = _named(call, [given.serial])
+    found = named_devices(call, [given.serial], Right.MOVE_DEVICES)
     target = _target(call, given.company_id)
     _require_elsewhere(found, target)
     move_all(call, found, target, _history(given.history))
@@ -111,7 +111,7 @@ def move_devices(call: Call, given: MoveDevices) -> Moved:
             Code.VALIDATION, "Give `serials` or `from_company_id`, one of them.", field="serials"
         )
     if given.from_company_id is None:
-        found = _named(call, sorted(set(given.serials)))
+        found = named_devices(call, sorted(set(given.serials)), Right.MOVE_DEVICES)
         target = _target(call, given.company_id)
     else:
         source = company_number(given.from_company_id, "from_company_id")
@@ -130,9 +130,9 @@ def _history(text: str | None) -> History | None:
     return None if text is None else History(text)
 
 
-def _named(call: Call, serials: Sequence[str]) -> list[AnyRow]:
-    """The devices of these serials, locked, each with the right to move it. Raises `Refused`."""
-    call.allows(Right.MOVE_DEVICES)
+def named_devices(call: Call, serials: Sequence[str], right: Right) -> list[AnyRow]:
+    """The devices of these serials, locked, each with the right to it. Raises `Refused`."""
+    call.allows(right)
     known = [serial for serial in serials if is_serial(serial)]
     call.tx.lock_devices(
         select(device.c.id).where(device.c.serial.in_(known), device.c.ended_at.is_(None))
@@ -140,24 +140,18 @@ def _named(call: Call, serials: Sequence[str]) -> list[AnyRow]:
     found = {row.serial: row for row in call.tx.all(rows().where(device.c.serial.in_(known)))}
     for serial in serials:
         row = found.get(serial)
-        if row is None:
-            call.missing(Right.MOVE_DEVICES, see=Right.SEE_DEVICES, what="device")
-            raise _missing(serial, alone=len(serials) == 1)
         try:
-            call.require(Right.MOVE_DEVICES, row.company_id, see=Right.SEE_DEVICES, what="device")
+            if row is None:
+                raise call.missing(right, see=Right.SEE_DEVICES, what="device")
+            call.require(right, row.company_id, see=Right.SEE_DEVICES, what="device")
         except Refused as refused:
-            if refused.code is Code.NOT_FOUND:
-                raise _missing(serial, alone=len(serials) == 1) from None
-            raise
+            raise refused if len(serials) == 1 else about_serial(serial, refused) from None
     return [found[serial] for serial in serials]
 
 
-def _missing(serial: str, *, alone: bool) -> Refused:
-    """The same for what is missing and for what is somebody else's; of many, which it was."""
-    refused = not_found("device")
-    if alone:
-        return refused
-    return Refused(Code.NOT_FOUND, f"{serial[:40]!r}: {refused.detail}", field="serials")
+def about_serial(serial: str, refused: Refused) -> Refused:
+    """The same refusal, saying of many devices which one it is about."""
+    return Refused(refused.code, f"{serial[:40]!r}: {refused.detail}", field="serials")
 
 
 def devices_of(call: Call, company_id: int, field: str) -> list[AnyRow]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from sqlalchemy import select
 
+from gateway.domain.instants import instant_text
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right, name_of_user
 from gateway.operations.code_proof import CODE_CHARS_MAX, prove_code
@@ -26,6 +27,8 @@ class Membership(msgspec.Struct):
     company_id: str
     company_name: str
     role: str
+    id: str  # by which one leaves
+    until: str | None  # when it ends by itself
 
 
 class Me(msgspec.Struct):
@@ -38,6 +41,7 @@ class Me(msgspec.Struct):
     language: str  # empty: that of one's company
     second_factor: bool  # whether signing in asks for a code as well
     memberships: list[Membership]
+    second_factor_ends_at: str | None  # when an operator's reset takes it away
 
 
 class Nothing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +96,13 @@ def show_person(call: Call, person_id: int) -> Me:
     row = call.tx.one(select(person).where(person.c.id == person_id))
     assert row is not None
     roles = call.tx.all(
-        select(membership.c.company_id, company.c.name, membership.c.role)
+        select(
+            membership.c.company_id,
+            company.c.name,
+            membership.c.role,
+            membership.c.id,
+            membership.c.until,
+        )
         .join(company, company.c.id == membership.c.company_id)
         .where(membership.c.person_id == person_id, in_force(call.tx.now_ms))
         .order_by(membership.c.company_id)
@@ -104,7 +114,17 @@ def show_person(call: Call, person_id: int) -> Me:
         row.operator,
         row.language,
         row.totp_since is not None,
-        [Membership(str(role.company_id), role.name, role.role) for role in roles],
+        [
+            Membership(
+                str(role.company_id),
+                role.name,
+                role.role,
+                str(role.id),
+                None if role.until is None else instant_text(role.until),
+            )
+            for role in roles
+        ],
+        None if row.totp_reset_at is None else instant_text(row.totp_reset_at),
     )
 
 

@@ -43,6 +43,7 @@ from gateway.storage.schema import (
     device_live,
     enrolment,
 )
+from gateway.storage.search_rows import note_names
 from gateway.storage.transaction import AnyRow
 from wire.serials import is_serial
 
@@ -283,6 +284,7 @@ def _insert(call: Call, serial: str, company_id: int, start: str, values: dict[s
         },
     )
     call.tx.run(insert(device_latest), {"device_id": device_id, "latest": NOTHING})
+    note_names(call.tx, [device_id])
     call.treasury.open_prepaid(device_id)
     return device_id
 
@@ -307,6 +309,7 @@ def wake(call: Call, row: AnyRow, company_id: int, start: str, values: dict[str,
         if not broke(error, "uq_device_alias"):
             raise
         raise alias_taken() from error
+    note_names(call.tx, [row.id])
     call.tx.run(
         update(device_live)
         .where(device_live.c.device_id == row.id)

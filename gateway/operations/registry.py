@@ -305,8 +305,13 @@ class Page(msgspec.Struct, kw_only=True):
     cursor: str = ""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.limit <= 500:
-            raise ValueError("limit: from 1 to 500")
+        check_limit(self.limit)
+
+
+def check_limit(limit: int) -> None:
+    """How long a page of a list may be. Raises ValueError."""
+    if not 1 <= limit <= 500:
+        raise ValueError("limit: from 1 to 500")
 
 
 def cursor_number(text: str) -> int | None:

@@ -22,6 +22,7 @@ from gateway.operations.registry import Call, not_found, operation
 from gateway.operations.replacing import NAMES, record_replacement
 from gateway.operations.session_ends import end_sessions_of
 from gateway.storage.schema import device, device_live, replacement, target
+from gateway.storage.search_rows import note_names
 from gateway.storage.transaction import AnyRow
 from wire.endings import Ended
 
@@ -109,6 +110,7 @@ def _go_back(call: Call, done: AnyRow, row: AnyRow) -> None:
         .where(device.c.id == done.old_device_id)
         .values(registered=True, ended_at=None, company_id=row.company_id, **names)
     )
+    note_names(tx, [done.old_device_id])
     if "former_id" in kept:
         _bring_former(call, kept["former_id"], registered=kept["registered"])
     days = device_live.c.last_day < row.last_day
@@ -151,3 +153,4 @@ def _bring_former(call: Call, device_id: int, *, registered: bool) -> None:
         )
         tx.run(update(device).where(mine, taken.exists()).values(alias=None, alias_key=None))
     tx.run(update(device).where(mine).values(ended_at=None, registered=registered))
+    note_names(tx, [device_id])

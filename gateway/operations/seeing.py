@@ -9,6 +9,7 @@ from gateway.operations.registry import Call
 from gateway.storage.schema import company
 
 ABOVE = "above"
+UNNAMED = "a company above"
 
 
 class Upwards:
@@ -40,9 +41,14 @@ class Upwards:
         shown = [str(number) for number in path if self.knows(number)]
         return shown if len(shown) == len(path) else [*shown, ABOVE]
 
+    def names(self, path: Sequence[int]) -> list[str]:
+        """The same for people."""
+        shown = [self.name(number) for number in path if self.knows(number)]
+        return shown if len(shown) == len(path) else [*shown, UNNAMED]
+
     def name(self, company_id: int) -> str:
         """The name for people."""
         if not self.knows(company_id):
-            return "a company above"
+            return UNNAMED
         found = self._call.tx.scalar(select(company.c.name).where(company.c.id == company_id))
         return str(found)

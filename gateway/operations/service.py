@@ -23,6 +23,7 @@ from gateway.operations.standing import (
 from gateway.storage.transaction import AnyRow
 
 CREDITS_MAX = 120  # ten years
+ASKED = "operator"  # why it is booked: somebody asked for it
 
 
 class Pay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -47,20 +48,9 @@ _ERRORS = (Code.COMPANY_SUSPENDED, Code.CREDITS_INSUFFICIENT, Code.PARENT_LIMIT_
 def activate(call: Call, given: Pay) -> Device:
     """Starts a period now, for one credit or several."""
     row, held = _held(call, given)
-    if held.period is not None:
-        raise Refused(
-            Code.ALREADY_ACTIVE, "A period is running; use `extend` to add credits to it."
-        )
-    if is_daily(call.treasury, held.company_id):
-        return _want(call, row, held, given)
-    if paid_by_day(call.tx, call.treasury, held):
-        # The plan was changed today, or the device came from a company that pays by the day.
-        raise Refused(
-            Code.ALREADY_ACTIVE,
-            "Today is paid by the day, and is not paid twice; the credit is taken with the first "
-            "heartbeat of tomorrow, or activate it then.",
-        )
-    return _start(call, row, held, given)
+    begin_service(call, held, given.credits)
+    save_booked(call.treasury, held)
+    return show_standing(call, row, held)
 
 
 @operation(
@@ -75,59 +65,74 @@ def activate(call: Call, given: Pay) -> Device:
 def extend(call: Call, given: Pay) -> Device:
     """Adds credits to the running period, or pays for a device that is served in grace."""
     row, held = _held(call, given)
-    if held.period is None:
-        by_day = is_daily(call.treasury, held.company_id)
-        if not by_day and held.grace is not None and call.tx.now_ms < held.grace.until_ms:
-            return _start(call, row, held, given)
-        raise Refused(Code.NOT_ACTIVE, "No period is running; use `activate` to start one.")
-    if call.treasury.suspended(held.company_id):
-        raise refused_payment(Code.COMPANY_SUSPENDED)
-    payment = extend_running(
-        call.tx,
-        call.treasury,
-        held,
-        given.credits,
-        actor=call.principal.name,
-        cause="operator",
-    )
-    if isinstance(payment, Code):
-        raise refused_payment(payment)
+    extend_service(call, held, given.credits)
     save_booked(call.treasury, held)
     return show_standing(call, row, held)
 
 
 def _held(call: Call, given: Pay) -> tuple[AnyRow, Held]:
     row = find(call, given.serial, Right.MANAGE_DEVICES)
-    held = held_among(row)
     call.treasury.gather()
+    return row, held_among(row)
+
+
+def begin_service(call: Call, held: Held, credits: int, *, cause: str = ASKED) -> None:
+    """Starts a period of a device that is locked; the caller saves. Raises `Refused`."""
+    _end_what_is_over(call, held)
+    if held.period is not None:
+        raise Refused(
+            Code.ALREADY_ACTIVE, "A period is running; use `extend` to add credits to it."
+        )
+    if is_daily(call.treasury, held.company_id):
+        _want(call, held, credits)
+        return
+    if paid_by_day(call.tx, call.treasury, held):
+        # The plan was changed today, or the device came from a company that pays by the day.
+        raise Refused(
+            Code.ALREADY_ACTIVE,
+            "Today is paid by the day, and is not paid twice; the credit is taken with the first "
+            "heartbeat of tomorrow, or activate it then.",
+        )
+    _start(call, held, credits, cause)
+
+
+def extend_service(call: Call, held: Held, credits: int, *, cause: str = ASKED) -> None:
+    """Adds credits to the period of a device that is locked; the caller saves. Raises `Refused`."""
+    _end_what_is_over(call, held)
+    if held.period is None:
+        by_day = is_daily(call.treasury, held.company_id)
+        if not by_day and held.grace is not None and call.tx.now_ms < held.grace.until_ms:
+            _start(call, held, credits, cause)
+            return
+        raise Refused(Code.NOT_ACTIVE, "No period is running; use `activate` to start one.")
+    if call.treasury.suspended(held.company_id):
+        raise refused_payment(Code.COMPANY_SUSPENDED)
+    actor = call.principal.name
+    payment = extend_running(call.tx, call.treasury, held, credits, actor=actor, cause=cause)
+    if isinstance(payment, Code):
+        raise refused_payment(payment)
+
+
+def _end_what_is_over(call: Call, held: Held) -> None:
     period = held.period
     if period is not None and call.tx.now_ms >= period.end_ms:
         # The job has not come by yet: what ended has ended.
         end_period(call.tx, call.treasury, held, cause="period_over")
-    return row, held
 
 
-def _start(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
+def _start(call: Call, held: Held, credits: int, cause: str) -> None:
     if call.treasury.suspended(held.company_id):
         raise refused_payment(Code.COMPANY_SUSPENDED)
-    payment = pay(
-        call.tx,
-        call.treasury,
-        held,
-        given.credits,
-        actor=call.principal.name,
-        cause="operator",
-    )
+    actor = call.principal.name
+    payment = pay(call.tx, call.treasury, held, credits, actor=actor, cause=cause)
     if isinstance(payment, Code):
         raise refused_payment(payment)
     mark_active(call.tx, held)
-    save_booked(call.treasury, held)
-    return show_standing(call, row, held)
 
 
-def _want(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
+def _want(call: Call, held: Held, credits: int) -> None:
     """Under the plan `daily` nothing is taken until the device is heard."""
-    if given.credits > 1:
+    if credits > 1:
         raise Refused(
             Code.VALIDATION,
             "credits: under the plan `daily` nothing is paid ahead",
@@ -138,8 +143,6 @@ def _want(call: Call, row: AnyRow, held: Held, given: Pay) -> Device:
     held.start, held.auto_extend = "on_contact", True
     held.switched_off, held.attempted_at = False, None
     bring_up_to_date(call.tx, call.treasury, held, contact=False)
-    save_booked(call.treasury, held)
-    return show_standing(call, row, held)
 
 
 @operation(

@@ -84,12 +84,7 @@ def make_ticket(call: Call, given: MakeTicket) -> Ticket:
             raise Refused(Code.VALIDATION, "state: 64 hexadecimal digits", field="state")
     elif given.state:
         raise Refused(Code.VALIDATION, "state: only with the way web", field="state")
-    if row.ended_at is not None or row.expires_at <= call.tx.now_ms:
-        raise Refused(
-            Code.SESSION_OVER,
-            f"The session is over: {row.ended_because or 'expired'}. Open a new one.",
-        )
-    _require_still(call, row)
+    require_still(call, row)
     at = _relay_at_work(call, row)
     claims = claims_for(
         row, Party.VISITOR, way, epoch=at.epoch, now_ms=call.tx.now_ms, state=given.state
@@ -104,8 +99,13 @@ def make_ticket(call: Call, given: MakeTicket) -> Ticket:
     return Ticket(ticket, until, relay=where)
 
 
-def _require_still(call: Call, row: AnyRow) -> None:
-    """Right, service and company as they are now; the sweep may not have come by yet."""
+def require_still(call: Call, row: AnyRow) -> None:
+    """Time, right, service and company as they are now; the sweep may not have come by yet."""
+    if row.ended_at is not None or row.expires_at <= call.tx.now_ms:
+        raise Refused(
+            Code.SESSION_OVER,
+            f"The session is over: {row.ended_because or 'expired'}. Open a new one.",
+        )
     held = find(call, row.serial, Right.REACH)
     if held.id != row.device_id or held.company_id != row.company_id:
         raise Refused(Code.SESSION_OVER, "The device belongs to somebody else now.")

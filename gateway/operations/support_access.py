@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 from gateway.domain.instants import MINUTE_MS, instant_text
 from gateway.domain.notices import Notice
 from gateway.domain.refusals import Code, Refused
-from gateway.domain.rights import Right, Role
+from gateway.domain.rights import Right, Role, user_of
 from gateway.operations.announcing import tell
 from gateway.operations.companies import company_row
 from gateway.operations.registry import (
@@ -20,7 +20,7 @@ from gateway.operations.registry import (
     operation,
     row_number,
 )
-from gateway.storage.schema import support_access
+from gateway.storage.schema import person, support_access
 from gateway.storage.transaction import AnyRow
 
 MINUTES_MAX = 10_080  # a week
@@ -60,6 +60,8 @@ class SupportAccess(msgspec.Struct):
     in_force: bool
     ended_at: str | None
     ended_by: str | None
+    granted_by_name: str | None  # null where the person was erased
+    ended_by_name: str | None
 
 
 class SupportAccesses(msgspec.Struct):
@@ -177,4 +179,15 @@ def _shown(call: Call, row: AnyRow) -> SupportAccess:
         row.ended_at is None and row.until > call.tx.now_ms,
         None if row.ended_at is None else instant_text(row.ended_at),
         row.ended_by,
+        _name(call, row.granted_by),
+        None if row.ended_by is None else _name(call, row.ended_by),
     )
+
+
+def _name(call: Call, actor: str) -> str | None:
+    number = user_of(actor)
+    if number is None:
+        return None
+    named = select(person.c.name).where(person.c.id == number, person.c.erased_at.is_(None))
+    found = call.tx.scalar(named)
+    return None if found is None else str(found)

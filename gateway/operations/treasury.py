@@ -34,16 +34,18 @@ class Link(NamedTuple):
     closed: bool
 
 
-_CHAIN = """
-SELECT c.id, c.use_parent_credits, c.parent_limit, c.suspended_at IS NOT NULL, c.suspended_reason,
+_LINK = """
+c.id, c.use_parent_credits, c.parent_limit, c.suspended_at IS NOT NULL, c.suspended_reason,
        c.grace_days, c.extend_unheard, c.plan, c.refunds, c.closed_at IS NOT NULL
 FROM company AS c JOIN company_path AS p ON p.ancestor_id = c.id
-WHERE p.descendant_id = ? ORDER BY p.depth
-"""
-_LOTS = select(
-    account.c.id, account.c.expires_day, account.c.free, account.c.redeemed, account.c.balance
-).where(
-    account.c.company_id == bindparam("company"), account.c.kind == "pool", account.c.balance > 0
+""".strip()
+_CHAIN = f"SELECT {_LINK} WHERE p.descendant_id = ? ORDER BY p.depth"
+_CHAINS = f"SELECT p.descendant_id, {_LINK} WHERE p.descendant_id IN ({{marks}}) ORDER BY p.depth"
+_LOT = account.c.id, account.c.expires_day, account.c.free, account.c.redeemed, account.c.balance
+_HELD = account.c.kind == "pool", account.c.balance > 0
+_LOTS = select(*_LOT).where(account.c.company_id == bindparam("company"), *_HELD)
+_LOTS_OF_MANY = select(account.c.company_id, *_LOT).where(
+    account.c.company_id.in_(bindparam("companies", expanding=True)), *_HELD
 )
 _LAST_SEQ = "SELECT max(seq) FROM transfer"
 _TAKEN = select(taken_from_above.c.days).where(
@@ -201,6 +203,32 @@ class Treasury:
             chain = tuple(map(_link, self.tx.fetch(_CHAIN, (company_id,))))
             self._chains[company_id] = chain
         return chain
+
+    def read_chains(self, company_ids: Iterable[int]) -> None:
+        """Reads the chains of companies, and so of all above them, at once, for who only looks."""
+        missing = sorted(set(company_ids) - self._chains.keys())
+        if not missing:
+            return
+        chains: dict[int, list[Link]] = {}
+        marks = ",".join("?" * len(missing))
+        for of, *row in self.tx.fetch(_CHAINS.format(marks=marks), missing):
+            chains.setdefault(of, []).append(_link(tuple(row)))
+        for chain in map(tuple, chains.values()):
+            # Those of the companies above end as this one does.
+            for place, link in enumerate(chain):
+                self._chains.setdefault(link.company_id, chain[place:])
+
+    def read_many(self, company_ids: Sequence[int]) -> None:
+        """Reads the chains of companies and the lots of all in them at once, for who only looks."""
+        if not company_ids:
+            return
+        self.read_chains(company_ids)
+        holders = {link.company_id for number in company_ids for link in self.chain(number)}
+        missing = sorted(holders - self._lots.keys())
+        self._lots |= {number: [] for number in missing}
+        held = self.tx.all(_LOTS_OF_MANY, {"companies": missing}) if missing else ()
+        for of, *lot in held:
+            self._lots[of].append(Lot(*lot))
 
     def path(self, company_id: int) -> tuple[int, ...]:
         """The ids of `chain`."""

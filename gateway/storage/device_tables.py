@@ -63,6 +63,39 @@ device = Table(
     Column("import_id", Id),  # the import that registered it
     CheckConstraint("(period_start IS NULL) = (period_end IS NULL)", "period_whole"),
     Index(None, "company_id", "serial"),
+    # All that lists and counts of a whole fleet look at, so that they read nothing else; SQLite
+    # wants the columns of the condition, too.
+    Index(
+        "ix_device_listed",
+        "serial",
+        "company_id",
+        "state",
+        "reason",
+        "period_end",
+        "grace_until",
+        "auto_extend",
+        "payer_id",
+        "registered",
+        "ended_at",
+        "id",
+        sqlite_where=text("registered = 1 AND ended_at IS NULL"),
+        postgresql_where=text("registered AND ended_at IS NULL"),
+    ),
+    Index(
+        "ix_device_tagged",
+        "company_id",
+        "tags",
+        "registered",
+        "ended_at",
+        sqlite_where=text("tags <> '[]'"),
+        postgresql_where=text("tags <> '[]'"),
+    ),
+    Index(
+        "ix_device_rotate_secret",
+        "rotate_secret",
+        sqlite_where=text("rotate_secret = 1"),
+        postgresql_where=text("rotate_secret"),
+    ),
     Index(
         "ix_device_import_id",
         "import_id",
@@ -141,6 +174,13 @@ device_live = Table(
     Column("dropped", BigInteger, nullable=False),
     Column("ignored_fields", BigInteger, nullable=False),
     Column("malformed", BigInteger, nullable=False),
+    Column("signal", Integer),  # as gateway.domain.signal keeps it
+)
+Index(
+    "ix_device_live_two_places",
+    device_live.c.two_places_at,
+    sqlite_where=text("two_places_at IS NOT NULL"),
+    postgresql_where=text("two_places_at IS NOT NULL"),
 )
 # Nobody is offline before being late, so one index serves both sweeps.
 Index("ix_device_live_due", device_live.c.node, device_live.c.presence, device_live.c.late_at)
@@ -150,6 +190,26 @@ device_latest = Table(
     metadata,
     Column("device_id", Id, ForeignKey("device.id"), primary_key=True),
     Column("latest", LargeBinary, nullable=False),
+)
+
+# By what people find a device, in one narrow row: texts as gateway.domain.search_text makes them,
+# and of its newest values those that hardly ever change.
+device_search = Table(
+    "device_search",
+    metadata,
+    Column("device_id", Id, ForeignKey("device.id"), primary_key=True),
+    Column("names", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("told", Text, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("firmware", Text, nullable=False),
+    Column("located", Boolean, nullable=False),  # it has told a position
+)
+Index(
+    "ix_device_search_located",
+    device_search.c.device_id,
+    sqlite_where=text("located = 1"),
+    postgresql_where=text("located"),
 )
 
 # Every run that was seen. What was settled of it stands here once it is superseded; of the
@@ -235,6 +295,12 @@ enrolment = Table(
     Column("code_hash", LargeBinary, nullable=False),
     Column("lan_mac", Text, nullable=False),
     instant("at"),
+    Index(
+        "ix_enrolment_not_joined",
+        "device_id",
+        sqlite_where=text("state <> 'joined'"),
+        postgresql_where=text("state <> 'joined'"),
+    ),
 )
 
 mqtt_login = Table(

@@ -51,6 +51,7 @@ _LEVELS: Mapping[str, Level] = {
     "device": Level.DEVICES,
     "device_live": Level.DEVICES,
     "device_latest": Level.DEVICES,
+    "device_search": Level.DEVICES,
     "enrolment": Level.DEVICES,
     "relay": Level.RELAYS,
     "session": Level.RELAYS,

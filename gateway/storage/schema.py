@@ -32,6 +32,7 @@ from gateway.storage.device_tables import (
     device,
     device_latest,
     device_live,
+    device_search,
     enrolment,
     heartbeat,
     history_day,
@@ -60,6 +61,7 @@ from gateway.storage.people_tables import (
     support_access,
 )
 from gateway.storage.session_tables import (
+    known_host,
     relay,
     revocation,
     session,
@@ -85,6 +87,7 @@ __all__ = [
     "device_latest",
     "device_live",
     "device_move",
+    "device_search",
     "enrolment",
     "event",
     "heartbeat",
@@ -94,6 +97,7 @@ __all__ = [
     "installation",
     "invitation",
     "join_code",
+    "known_host",
     "late_hour",
     "mail",
     "membership",

@@ -13,7 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.storage.columns import id_column, instant, link, metadata
+from gateway.storage.columns import Id, id_column, instant, link, metadata
 
 # Where relays are reached is configured; the rest is what they said last.
 relay = Table(
@@ -147,4 +147,16 @@ target = Table(
     Column("protocol", Text, nullable=False),
     instant("created_at"),
     UniqueConstraint("device_id", "name_key"),
+)
+
+# Which key the SSH server of a target showed when somebody accepted it.
+known_host = Table(
+    "known_host",
+    metadata,
+    Column("device_id", Id, ForeignKey("device.id"), primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("key", Text, nullable=False),  # as in an OpenSSH public key file
+    Column("fingerprint", Text, nullable=False),
+    link("person_id", "person.id"),
+    instant("at"),
 )

@@ -334,6 +334,7 @@ class SqliteStore(Store):
         if not group:
             return
         finished: list[tuple[Work, Any]] = []
+        refused: list[tuple[Work, Exception]] = []
         signals: set[Signal] = set()
         # The clock is judged after it was read, so a step before that is noticed.
         now_ms, trust = self._now_ms(), self._trust()
@@ -356,7 +357,8 @@ class SqliteStore(Store):
                             # SQLite gives up a whole transaction at some errors, such as a full
                             # disk; then nothing of the others' work is left either.
                             raise
-                        work.done.set_exception(_unable(error) or error)
+                        # Told once what it was refused for is there for everybody to see.
+                        refused.append((work, _unable(error) or error))
                     else:
                         finished.append((work, result))
                         signals |= tx.signals
@@ -374,6 +376,8 @@ class SqliteStore(Store):
         self._unable = ""
         if self._traces:  # before it is told; while somebody reads, it is left to a next commit
             self._traces = not emptied(connection)
+        for work, why in refused:
+            work.done.set_exception(why)
         for work, result in finished:
             work.done.set_result(result)
         for signal in signals:

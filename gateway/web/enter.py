@@ -19,6 +19,7 @@ from gateway.operations.registry import execute
 from gateway.people.authentication import Credential, identity_of
 from gateway.storage.schema import session
 from gateway.storage.transaction import Transaction
+from gateway.web.languages import browser_language
 from gateway.web.rendering import render
 from wire.tickets import is_host_label
 
@@ -73,9 +74,9 @@ async def _enter(request: web.Request) -> web.Response:
     services = services_of(request)
     host, state = request.query.get("host", ""), request.query.get("state", "")
     if not is_host_label(host) or _STATE.fullmatch(state) is None:
-        return _page(Refused(Code.VALIDATION, "host or state is not of the agreed form"))
+        return _page(request, Refused(Code.VALIDATION, "host or state is not of the agreed form"))
     if request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-        return _page(Refused(Code.VALIDATION, "only a navigation leads here"))
+        return _page(request, Refused(Code.VALIDATION, "only a navigation leads here"))
     credential, identity = await identify(request, services)
     if identity.principal.user_id is None:
         return _to(f"/login?next={quote(request.path_qs, safe='')}")
@@ -83,7 +84,7 @@ async def _enter(request: web.Request) -> web.Response:
     try:
         await services.hand_overs.take(identity.principal.name)
     except TooFast as error:
-        answer = _page(Refused(Code.TOO_MANY_ATTEMPTS, "too many tickets within a minute"))
+        answer = _page(request, Refused(Code.TOO_MANY_ATTEMPTS, "too many tickets within a minute"))
         answer.headers["Retry-After"] = str(error.retry_s)
         return answer
     try:
@@ -92,7 +93,7 @@ async def _enter(request: web.Request) -> web.Response:
         )
     except Refused as error:
         log.info("hand-over refused host=%s code=%s", host, error.code.value)
-        return _page(error)
+        return _page(request, error)
     return _to(address)
 
 
@@ -127,10 +128,16 @@ def _to(address: str) -> web.Response:
     return web.Response(status=303, headers={"Location": address, **_HEADERS})
 
 
-def _page(error: Refused) -> web.Response:
-    status, title = STATUS[error.code]
+def _page(request: web.Request, error: Refused) -> web.Response:
+    status = STATUS[error.code][0]
     words = _WORDS.get(error.code, "enter_other")
     if error.field == "way":
         words = "enter_not_web"
-    text = render("enter.html", words=words, title=title, code=error.code.value, status=status)
+    text = render(
+        "enter.html",
+        language=browser_language(request),
+        words=words,
+        code=error.code.value,
+        status=status,
+    )
     return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)

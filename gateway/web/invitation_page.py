@@ -21,22 +21,24 @@ from gateway.people.mail_texts import ROLES
 from gateway.people.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from gateway.people.tokens import TOKEN_CHARS_MAX
 from gateway.storage.transaction import Transaction
-from gateway.web.invitation_texts import WORDS
-from gateway.web.pages import START, read_form
+from gateway.web.addresses import START
+from gateway.web.languages import browser_language, gettext_noop
+from gateway.web.pages import read_form
+from gateway.web.password_page import UNFIT_PASSWORD
 from gateway.web.rendering import render
-from gateway.web.statement_texts import LANGUAGES, language_of, words_of
 
 # The address is the secret: nothing that is loaded or opened from the page learns more than our
 # origin, which forms must still show (with `no-referrer` browsers would call it `null`).
 _HEADERS = {"Referrer-Policy": "strict-origin", "Cache-Control": "no-store"}
 _UNPROVEN = STATUS[Code.SIGNED_OUT][0]
-_LANGUAGE_NAMES = {"en": "in_english", "es": "in_spanish"}
 # What is wrong with what was typed; everything else is told in other ways.
 _WRONG = {
-    (Code.CREDENTIALS_WRONG, None): "wrong_password",
-    (Code.SIGNED_OUT, None): "type_password",
-    (Code.VALIDATION, "password"): "unfit_password",
-    (Code.VALIDATION, "name"): "unfit_name",
+    (Code.CREDENTIALS_WRONG, None): gettext_noop("The password is wrong."),
+    (Code.SIGNED_OUT, None): gettext_noop("Type the password."),
+    (Code.VALIDATION, "password"): UNFIT_PASSWORD,
+    (Code.VALIDATION, "name"): gettext_noop(
+        "The name is too long, or holds a character that cannot be shown."
+    ),
 }
 
 
@@ -140,12 +142,10 @@ def _page(
 ) -> web.Response:
     state = state or _state(seen)
     asked = request.query.get("lang", "")
-    language = language_of(asked, request.headers.get("Accept-Language", ""))
-    words = words_of(language, WORDS)
+    language = browser_language(request)
     plain = f"{PATH}/{quote(request.match_info['token'], safe='')}"
     values: dict[str, Any] = {
         "language": language,
-        "w": words,
         "state": state,
         "shown": seen.shown,
         "role": "" if seen.shown is None else ROLES[language][Role(seen.shown.role)],
@@ -158,7 +158,6 @@ def _page(
         "most": PASSWORD_CHARS_MAX,
         "plain_address": plain,
         "address": f"{plain}?lang={language}" if asked else plain,
-        "others": {one: words(_LANGUAGE_NAMES[one]) for one in LANGUAGES if one != language},
     }
     if state == "over":
         status = HTTPStatus.NOT_FOUND

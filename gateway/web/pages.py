@@ -1,37 +1,76 @@
 """The pages: signing in, the status of the system, reading about the API."""
 
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
-import msgspec
 from aiohttp import web
-from sqlalchemy import select
 
 from gateway.api import failures, openapi, problems, signing_in
 from gateway.api.callers import came_by_admin_socket, drop_cookie, set_cookie
-from gateway.api.catalogue import PREFIX, operation_called
+from gateway.api.catalogue import PREFIX
 from gateway.api.envelope import CONTENT_POLICY, FORM_ACTION
-from gateway.api.execution import identify, read_body, touch
+from gateway.api.execution import identify, read_body
 from gateway.api.reference import type_text
 from gateway.api.services import services_of
-from gateway.domain.instants import instant_text
 from gateway.domain.refusals import STATUS, Code, Refused
-from gateway.domain.rights import Principal, Right, authorize
+from gateway.domain.rights import Right, authorize
 from gateway.operations.code_proof import CODE_CHARS_MAX, code_wrong
-from gateway.operations.people import WRONG, Me, SignIn, show_person
-from gateway.operations.registry import Call, execute
+from gateway.operations.people import WRONG, SignIn
 from gateway.people.accounts import EMAIL_CHARS_MAX
 from gateway.people.passwords import PASSWORD_CHARS_MAX
-from gateway.storage.schema import company
-from gateway.storage.transaction import Transaction
+from gateway.web import (
+    account_page,
+    assets,
+    audit_page,
+    choosing,
+    companies_page,
+    company_acts,
+    company_settings_page,
+    credit_acts,
+    credits_page,
+    device_acts,
+    device_page,
+    doing,
+    fleet_acts,
+    fleet_page,
+    ledger_page,
+    map_page,
+    search_page,
+    sessions_page,
+    terminal_page,
+    users_page,
+)
+from gateway.web.addresses import START, local_address
 from gateway.web.enter import following_form_targets
-from gateway.web.rendering import assets, render
+from gateway.web.languages import browser_language
+from gateway.web.reading import show
+from gateway.web.rendering import render
+from gateway.web.spoken import refusal_text, title_of
 
 FORM_BYTES_MAX = 8 * 1024
 FORM_FIELDS_MAX = 10
-DEVICES_SHOWN_MAX = 50
-KEPT_S = 31_536_000
-START = "/status"
+# The pages of those who are signed in, each with routes of its own.
+ROOMS = (
+    assets,
+    choosing,
+    doing,
+    fleet_page,
+    fleet_acts,
+    search_page,
+    map_page,
+    device_acts,
+    device_page,
+    company_acts,
+    companies_page,
+    company_settings_page,
+    users_page,
+    credit_acts,
+    credits_page,
+    ledger_page,
+    sessions_page,
+    terminal_page,
+    audit_page,
+    account_page,
+)
 
 
 def wants_page(request: web.Request) -> bool:
@@ -44,7 +83,13 @@ def failure(request: web.Request, found: problems.Problem) -> web.Response:
     answer = failures.response(found)
     if request.path.startswith(PREFIX) or not wants_page(request):
         return answer
-    page = _page(render("problem.html", problem=found), status=found.status)
+    language = browser_language(request)
+    values = {
+        "problem": found,
+        "title": title_of(language, Code(found.code)),
+        "detail": refusal_text(language, found.detail),
+    }
+    page = _page(render("problem.html", language=language, **values), status=found.status)
     for name in ("Retry-After",):
         if name in answer.headers:
             page.headers[name] = answer.headers[name]
@@ -58,7 +103,8 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/login", _login_sent)
     app.router.add_post("/logout", _logout_sent)
     app.router.add_get("/api/docs", _docs)
-    app.router.add_get("/static/{name}", _asset)
+    for room in ROOMS:
+        room.add_routes(app)
 
 
 def _page(text: str, status: int = 200) -> web.Response:
@@ -70,27 +116,7 @@ async def _start(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther(START if identity.principal.user_id is not None else "/login")
 
 
-async def _asset(request: web.Request) -> web.Response:
-    found = assets().get(request.match_info["name"])
-    if found is None:
-        raise web.HTTPNotFound
-    headers = {"ETag": f'"{found.digest}"'}
-    if request.query.get("v") == found.digest:
-        headers["Cache-Control"] = f"public, max-age={KEPT_S}, immutable"
-    else:
-        headers["Cache-Control"] = "no-cache"
-    return web.Response(body=found.body, content_type=found.content_type, headers=headers)
-
-
 # Signing in
-
-
-def local_address(text: str) -> str:
-    """Where to go after signing in: an address of ours, whatever the link said."""
-    parts = urlsplit(text)
-    if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith("//"):
-        return START
-    return START if "\\" in text or not text.isprintable() else text
 
 
 async def _login(request: web.Request) -> web.Response:
@@ -112,7 +138,7 @@ def _sign_in_page(
 ) -> web.Response:
     """Asks for e-mail and password; with the proof of these, for the second factor's code."""
     values = {"following": following, "email": email, "wrong": wrong, "proof": proof}
-    page = _page(render("login.html", **values), status)
+    page = _page(render("login.html", language=browser_language(request), **values), status)
     relay = services_of(request).configuration.relay
     beside = following_form_targets(following, relay.domain, relay.dial_port, tls=relay.tls)
     if beside:
@@ -189,49 +215,16 @@ async def _logout_sent(request: web.Request) -> web.Response:
 # Status
 
 
-class Fleet(NamedTuple):
-    """The devices on the status page."""
-
-    devices: list[dict[str, Any]]
-    companies: dict[str, str]
-    more: bool
-
-
 async def status(request: web.Request) -> web.StreamResponse:
-    """The status page; with `part` only what changes, for the page's own script."""
+    """The installation, for operators; everybody else has devices to look at."""
     services = services_of(request)
-    credential, identity = await identify(request, services)
-    principal = identity.principal
-    if principal.user_id is None:
-        if "part" in request.query:
-            raise Refused(Code.SIGNED_OUT, "Sign in again.")
+    _, identity = await identify(request, services)
+    if identity.principal.user_id is None:
         raise web.HTTPSeeOther(f"/login?next={quote(request.path_qs)}")
-    await touch(services, credential, identity)
-    me, fleet = await services.store.read(lambda tx: _seen(tx, request, principal))
-    values = {
-        "me": me,
-        "csrf": identity.csrf,
-        "fleet": fleet,
-        "now": instant_text(services.clock.wall_ms()),
-        "version": services.site.version,
-        # Only operators see the installation; everybody sees devices in reach.
-        "status": await services.facts.status() if authorize(principal, Right.OPERATE) else None,
-    }
-    name = "status_part.html" if "part" in request.query else "status.html"
-    return _page(render(name, **values))
-
-
-def _seen(tx: Transaction, request: web.Request, principal: Principal) -> tuple[Me, Fleet]:
-    services = services_of(request)
-    assert principal.user_id is not None
-    me = show_person(Call(tx, principal, services.site), principal.user_id)
-    op = operation_called("devices.list")
-    given = msgspec.convert({"limit": DEVICES_SHOWN_MAX}, op.input)
-    found = msgspec.to_builtins(execute(tx, op, principal, services.site, given))
-    numbers = {int(item["company_id"]) for item in found["items"]}
-    rows = tx.all(select(company.c.id, company.c.name).where(company.c.id.in_(numbers)))
-    names = {str(row.id): row.name for row in rows}
-    return me, Fleet(found["items"], names, found["next_cursor"] is not None)
+    if not authorize(identity.principal, Right.OPERATE):
+        raise web.HTTPSeeOther(START)
+    found = await services.facts.status()
+    return await show(request, "status.html", lambda _look: {"room": "status", "status": found})
 
 
 # The API's reading page
@@ -239,6 +232,9 @@ def _seen(tx: Transaction, request: web.Request, principal: Principal) -> tuple[
 
 async def _docs(request: web.Request) -> web.Response:
     document = openapi.document(services_of(request).site.version)
-    codes = [(code.value, *STATUS[code]) for code in Code]
-    page = render("docs.html", document=document, codes=codes, type_text=type_text)
+    language = browser_language(request)
+    codes = [(code.value, STATUS[code][0], title_of(language, code)) for code in Code]
+    page = render(
+        "docs.html", language=language, document=document, codes=codes, type_text=type_text
+    )
     return _page(page)

@@ -12,15 +12,15 @@ from gateway.operations.password_resets import PATH, AskReset, UseReset, find
 from gateway.people.accounts import EMAIL_CHARS_MAX
 from gateway.people.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from gateway.people.tokens import TOKEN_CHARS_MAX
+from gateway.web.languages import browser_language, gettext_noop
 from gateway.web.pages import read_form
-from gateway.web.password_texts import WORDS
 from gateway.web.rendering import render
-from gateway.web.statement_texts import LANGUAGES, language_of, words_of
 
 # The address may be the secret: nothing that is loaded or opened from the page learns more than
 # our origin, which forms must still show (with `no-referrer` browsers would call it `null`).
 _HEADERS = {"Referrer-Policy": "strict-origin", "Cache-Control": "no-store"}
-_LANGUAGE_NAMES = {"en": "in_english", "es": "in_spanish"}
+UNFIT_EMAIL = gettext_noop("This is not an e-mail address.")
+UNFIT_PASSWORD = gettext_noop("A password has %(least)s to %(most)s characters.")
 _OVER = STATUS[Code.LINK_OVER][0]
 _UNFIT = STATUS[Code.VALIDATION][0]
 
@@ -45,7 +45,7 @@ async def _ask_sent(request: web.Request) -> web.Response:
     except Refused as error:
         if error.code is not Code.VALIDATION:
             raise
-        return _page(request, "ask", "unfit_email", email, status=_UNFIT)
+        return _page(request, "ask", UNFIT_EMAIL, email, status=_UNFIT)
     return _page(request, "sent" if answer.mail else "no_mail")
 
 
@@ -70,7 +70,7 @@ async def _chosen(request: web.Request) -> web.Response:
         if error.code is Code.LINK_OVER:
             return _page(request, "over", status=_OVER)
         if error.code is Code.VALIDATION:
-            return _page(request, "choose", "unfit_password", status=_UNFIT)
+            return _page(request, "choose", UNFIT_PASSWORD, status=_UNFIT)
         raise
     return _page(request, "done")
 
@@ -84,14 +84,12 @@ def _page(
     request: web.Request, state: str, wrong: str = "", email: str = "", *, status: int = 200
 ) -> web.Response:
     asked = request.query.get("lang", "")
-    language = language_of(asked, request.headers.get("Accept-Language", ""))
-    words = words_of(language, WORDS)
+    language = browser_language(request)
     token = request.match_info.get("token")
     plain = PATH if token is None else f"{PATH}/{quote(token, safe='')}"
     kept = f"?lang={language}" if asked else ""
     values: dict[str, Any] = {
         "language": language,
-        "w": words,
         "state": state,
         "wrong": wrong,
         "email": email,
@@ -101,7 +99,6 @@ def _page(
         "address": plain + kept,
         "ask_address": PATH + kept,
         "plain_address": plain,
-        "others": {one: words(_LANGUAGE_NAMES[one]) for one in LANGUAGES if one != language},
     }
     text = render("password_reset.html", **values)
     return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)

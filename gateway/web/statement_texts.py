@@ -1,77 +1,74 @@
-"""The words of the statement's page, which goes to customers: a column for each language."""
+"""The words of the statement, which goes to customers, on its page and in its mail."""
 
 from collections.abc import Callable, Mapping
 
+from gateway.web.languages import gettext_noop as _
+from gateway.web.languages import words_of as catalog_of
+
 LANGUAGES = ("en", "es")
-WORDS: Mapping[str, tuple[str, str]] = {
-    "statement": ("Statement", "Extracto"),
-    "until": ("to", "a"),
-    "made_at": ("made", "emitido"),
-    "incomplete": (
-        "The last month is not closed yet: these figures may still change.",
-        "El último mes aún no está cerrado: estas cifras pueden cambiar.",
-    ),
-    "reference": ("Reference", "Referencia"),
-    "show": ("Show", "Mostrar"),
-    "csv": ("CSV", "CSV"),
-    "csv-excel": ("CSV for Excel", "CSV para Excel"),
-    "from_month": ("From", "Desde"),
-    "to_month": ("To", "Hasta"),
-    "by": ("By", "Por"),
-    "by_device": ("device", "dispositivo"),
-    "by_child": ("company below", "empresa inferior"),
-    "in_days": (
-        "In days of one device; 30 days are one credit.",
-        "En días de un dispositivo; 30 días son un crédito.",
-    ),
-    "balance": ("Balance", "Saldo"),
-    "beside": ("Beside the balance", "Aparte del saldo"),
-    "all": ("All", "Total"),
-    "paid": ("Paid", "Pagados"),
-    "free": ("Free", "Gratuitos"),
-    "opening": ("Opening balance", "Saldo inicial"),
-    "granted": ("Granted", "Concedidos"),
-    "trial": ("of them on trial", "de ellos, de prueba"),
-    "received": ("Received", "Recibidos"),
-    "redeemed": ("Redeemed from codes", "Canjeados con códigos"),
-    "codes_returned": ("Back from deleted codes", "Devueltos de códigos eliminados"),
-    "given_back": ("Given back", "Devueltos"),
-    "companies_joined": ("Came with companies", "Llegados con empresas"),
-    "moved_out": ("Moved out", "Transferidos"),
-    "taken_back": ("Taken back", "Retirados"),
-    "spent_by_itself": ("Spent for own devices", "Gastados en dispositivos propios"),
-    "spent_for_below": ("Spent for companies below", "Gastados en empresas inferiores"),
-    "courtesy": ("Given as a courtesy", "Dados de cortesía"),
-    "codes_made": ("Put into codes", "Puestos en códigos"),
-    "expired": ("Expired", "Caducados"),
-    "written_off": ("Written off at closing", "Perdidos al cerrar"),
-    "companies_left": ("Left with companies", "Salidos con empresas"),
-    "closing": ("Closing balance", "Saldo final"),
-    "spent_by_above": ("Paid by a company above", "Pagados por una empresa superior"),
-    "paid_from_here": ("Paid by this company", "Pagados por esta empresa"),
-    "courtesy_received": ("Courtesy days received", "Días de cortesía recibidos"),
-    "forfeited": ("Forfeited", "Perdidos"),
-    "served": ("Served", "Consumidos"),
-    "expired_in_codes": ("Expired in codes", "Caducados en códigos"),
-    "prepaid": ("Still prepaid at the end", "Aún prepagados al final"),
-    "amount": ("Amount", "Importe"),
-    "per_credit": ("per credit", "por crédito"),
-    "days": ("days", "días"),
-    "devices": ("Devices", "Dispositivos"),
-    "companies": ("Companies", "Empresas"),
-    "serial": ("Serial", "Número de serie"),
-    "name": ("Name", "Nombre"),
-    "company": ("Company", "Empresa"),
-    "days_paid": ("Days paid", "Días pagados"),
-    "days_free": ("Days free", "Días gratuitos"),
-    "days_heard": ("Days heard", "Días con señal"),
-    "credits": ("Credits", "Créditos"),
-    "own": ("the company itself", "la propia empresa"),
-    "gone": ("a company that left", "una empresa que salió"),
-    "total": ("Total", "Total"),
-    "none": ("There is nothing to show.", "No hay nada que mostrar."),
-    "sign_out": ("Sign out", "Salir"),
-    "status": ("Status", "Estado"),
+CONTEXT = "statement"  # of the catalogs' entries
+WORDS: Mapping[str, str] = {
+    "statement": _("Statement"),
+    "until": _("to"),
+    "made_at": _("made"),
+    "incomplete": _("The last month is not closed yet: these figures may still change."),
+    "reference": _("Reference"),
+    "show": _("Show"),
+    "csv": _("CSV"),
+    "csv-excel": _("CSV for Excel"),
+    "from_month": _("From"),
+    "to_month": _("To"),
+    "by": _("By"),
+    "by_device": _("device"),
+    "by_child": _("company below"),
+    "in_days": _("In days of one device; 30 days are one credit."),
+    "balance": _("Balance"),
+    "beside": _("Beside the balance"),
+    "all": _("All"),
+    "paid": _("Paid"),
+    "free": _("Free"),
+    "opening": _("Opening balance"),
+    "granted": _("Granted"),
+    "trial": _("of them on trial"),
+    "received": _("Received"),
+    "redeemed": _("Redeemed from codes"),
+    "codes_returned": _("Back from deleted codes"),
+    "given_back": _("Given back"),
+    "companies_joined": _("Came with companies"),
+    "moved_out": _("Moved out"),
+    "taken_back": _("Taken back"),
+    "spent_by_itself": _("Spent for own devices"),
+    "spent_for_below": _("Spent for companies below"),
+    "courtesy": _("Given as a courtesy"),
+    "codes_made": _("Put into codes"),
+    "expired": _("Expired"),
+    "written_off": _("Written off at closing"),
+    "companies_left": _("Left with companies"),
+    "closing": _("Closing balance"),
+    "spent_by_above": _("Paid by a company above"),
+    "paid_from_here": _("Paid by this company"),
+    "courtesy_received": _("Courtesy days received"),
+    "forfeited": _("Forfeited"),
+    "served": _("Served"),
+    "expired_in_codes": _("Expired in codes"),
+    "prepaid": _("Still prepaid at the end"),
+    "amount": _("Amount"),
+    "per_credit": _("per credit"),
+    "days": _("days"),
+    "devices": _("Devices"),
+    "companies": _("Companies"),
+    "serial": _("Serial"),
+    "name": _("Name"),
+    "company": _("Company"),
+    "days_paid": _("Days paid"),
+    "days_free": _("Days free"),
+    "days_heard": _("Days heard"),
+    "credits": _("Credits"),
+    "own": _("the company itself"),
+    "gone": _("a company that left"),
+    "total": _("Total"),
+    "none": _("There is nothing to show."),
+    "print": _("Print"),
 }
 # In the order in which a person reckons; those that are 0 everywhere are left out.
 BALANCE = (
@@ -98,7 +95,13 @@ def language_of(asked: str, accepted: str) -> str:
     return LANGUAGES[0]
 
 
-def words_of(language: str, words: Mapping[str, tuple[str, str]] = WORDS) -> Callable[[str], str]:
-    """The words of a language by key; a missing key is a mistake of ours."""
+def words_of(
+    language: str, words: Mapping[str, tuple[str, str]] | None = None
+) -> Callable[[str], str]:
+    """The words of a language by key, of the statement if not of another page with a column for
+    each language; a missing key is a mistake of ours."""
+    if words is None:
+        catalog = catalog_of(language)
+        return lambda key: catalog.pgettext(CONTEXT, WORDS[key])
     column = LANGUAGES.index(language)
     return lambda key: words[key][column]

@@ -11,6 +11,7 @@ _COMPANY = {"company_id": "{company}"}
 _DEVICE = {"serial": ACTIVE}
 _OF = {"company": "{company}"}
 _SESSION = {"session_id": "{session}"}
+_HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
 _TARGET = {"target_id": "{target}"}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -27,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "companies.forecast": _COMPANY,
     "companies.list": _OF,
     "companies.move": {**_COMPANY, "parent_id": "{above}"},
+    "companies.overview": _OF,
     "companies.price": {**_COMPANY, "per_credit": "1.00", "currency": "EUR", "from": "2027-02-01"},
     "companies.prices": _COMPANY,
     "companies.resume": _COMPANY,
@@ -45,10 +47,13 @@ CASES: dict[str, dict[str, Any]] = {
     "credits.grant": {**_COMPANY, "credits": 1},
     "credits.move": {"source": "{company}", "target": "{below}", "credits": 1},
     "credits.reverse": {"transfer": "{transfer}"},
+    "devices.act-many": {"serials": [ACTIVE], "action": "extend"},
     "devices.activate": {"serial": LATER, "credits": 1},
     "devices.change": {**_DEVICE, "name": "New"},
+    "devices.counts": _OF,
     "devices.export": {**_OF, "format": "json"},
     "devices.extend": _DEVICE,
+    "devices.facets": _OF,
     "devices.forget": _DEVICE,
     "devices.heartbeats": _DEVICE,
     "devices.import": {**_COMPANY, "csv": f"serial\n{NEW}\n", "activate": "later"},
@@ -56,6 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "devices.list": _OF,
     "devices.move": {**_DEVICE, "company_id": "{below}"},
     "devices.move-many": {"serials": [ACTIVE, LATER], "company_id": "{below}"},
+    "devices.positions": _OF,
     "devices.register": {"serial": NEW, **_COMPANY, "activate": "later"},
     "devices.release": _DEVICE,
     "devices.replace": {"broken": ACTIVE, "serial": NEW},
@@ -66,6 +72,8 @@ CASES: dict[str, dict[str, Any]] = {
     "devices.undo-replace": _DEVICE,
     "devices.unregister": {"serial": SPARE},
     "events.follow": _OF,
+    "host-keys.show": _SESSION,
+    "host-keys.trust": {**_SESSION, "key": _HOST_KEY},
     "imports.list": _OF,
     "imports.show": {"import_id": "{import}"},
     "imports.undo": {"import_id": "{import}"},
@@ -76,6 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     "invitations.resend": {"invitation_id": "{invitation}"},
     "invitations.withdraw": {"invitation_id": "{invitation}"},
     "join-codes.create": _COMPANY,
+    "ledger.export": {**_OF, "format": "json"},
     "ledger.list": _OF,
     "me.change": {"name": "New"},
     "me.change-password": {"old_password": "wrong-password", "new_password": "new-password"},
@@ -94,6 +103,7 @@ CASES: dict[str, dict[str, Any]] = {
         "role": "administrator",
     },
     "members.change": {"membership_id": "{membership}", "role": "read_only"},
+    "members.find": _OF,
     "members.list": _COMPANY,
     "members.remove": {"membership_id": "{membership}"},
     "notices.list": _COMPANY,
@@ -101,6 +111,7 @@ CASES: dict[str, dict[str, Any]] = {
     "password-resets.use": {"token": "wrong", "password": "new-password"},
     "people.sign_in": {"email": "a@example.org", "password": "wrong-password"},
     "people.sign_out": {},
+    "search.find": {**_OF, "q": "in"},
     "sessions.close": _SESSION,
     "sessions.diagnosis": _SESSION,
     "sessions.list": _OF,

@@ -78,6 +78,7 @@ CASES: dict[str, Callable[[World], dict[str, Any]]] = {
     "devices.unregister": lambda world: {"serial": ACTIVE},
     "devices.forget": lambda world: {"serial": ACTIVE},
     "devices.change": lambda world: {"serial": ACTIVE, "auto_extend": False},
+    "devices.act-many": lambda world: {"serials": [ACTIVE, SECOND], "action": "unregister"},
     "devices.activate": lambda world: {"serial": LATER, "credits": 2},
     "devices.extend": lambda world: {"serial": ACTIVE},
     "devices.switch-off": lambda world: {"serial": ACTIVE},

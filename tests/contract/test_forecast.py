@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.domain.forecasts import Burning, look_ahead, warned_at
+from gateway.domain.forecasts import Burning, look_ahead, rate_of, warned_at
 from gateway.domain.instants import DAY_MS, day_of, day_text
 from gateway.domain.ledger import Lot
 from gateway.jobs import warnings
@@ -68,6 +68,7 @@ def test_daily_devices_take_what_they_took() -> None:
     found = look_ahead(lots, [Burning(TODAY, 1, 15, daily=True)], TODAY)
     assert found.dry_day == TODAY + 21
     assert dict(found.months)[202702] == 14
+    assert rate_of([Burning(TODAY, 2, 15, daily=True), Burning(TODAY, 2)]) == 75
 
 
 def test_the_nearest_step_is_told() -> None:
@@ -153,3 +154,31 @@ def test_people_are_warned_of_lots_that_expire_unspent(world: World) -> None:
     assert first["sentence"] == (
         f"2 credits expire unused within 30 days: the last valid day is {day(40)}."
     )
+
+
+def test_the_next_90_days_are_told_step_by_step(world: World) -> None:
+    acme = world.company("Acme")
+    world.grant(acme, 2)
+    world.grant(acme, 1, expires_on=day(45), free=True)
+    for serial in S[:2]:
+        world.register(serial, acme, activate=True)
+        world.heartbeat(serial)
+    found = forecast(world, acme)
+    # One credit is left, and two are due in 30 days.
+    assert found["lasts_until"] == day(29)
+    assert found["rate"] == 60
+    steps = [(one["in_days"], one["days"], one["short"], one["left"]) for one in found["ahead"]]
+    assert steps == [(30, 0, 0, 30), (60, 60, 60, 30), (90, 120, 120, 30)]
+    assert found["ahead"][0]["until"] == day(29)
+    assert found["balances"] == [30] * 90
+    world.grant(acme, 1)
+    found = forecast(world, acme)
+    assert found["ahead"][2] == {
+        "in_days": 90,
+        "until": day(89),
+        "days": 120,
+        "credits": 4,
+        "short": 60,
+        "left": 0,
+    }
+    assert found["balances"] == [60] * 30 + [0] * 60

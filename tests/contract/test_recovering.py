@@ -69,6 +69,7 @@ def _forget(tx: Transaction, id_: int) -> None:
         ("account", "device_id"),
         ("enrolment", "device_id"),
         ("device_latest", "device_id"),
+        ("device_search", "device_id"),
         ("device_live", "device_id"),
         ("device", "id"),
     ):

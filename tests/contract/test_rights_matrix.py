@@ -31,9 +31,12 @@ WHILE_SUSPENDED = "company_suspended"
 # Whose object is shown to a caller besides those who see its company; else `companies.show`.
 SEEN_BY_ITSELF = frozenset({"credit-codes.delete", "sessions.diagnosis", "sessions.show"})
 SEEN_WITH = {
+    "devices.counts": "devices.show",
     "devices.export": "devices.show",
+    "devices.facets": "devices.show",
     "devices.import": "devices.show",
     "devices.list": "devices.show",
+    "devices.positions": "devices.show",
     "devices.register": "devices.show",
     "imports.list": "devices.show",
     "imports.show": "devices.show",
@@ -46,6 +49,8 @@ SEEN_WITH = {
     "credit-requests.accept": "credit-requests.list",
     "credit-requests.refuse": "credit-requests.list",
     "credits.reverse": "ledger.list",
+    "host-keys.show": "sessions.show",
+    "host-keys.trust": "sessions.show",
     "sessions.ticket": "sessions.show",
     "support-access.end": "support-access.list",
     "targets.change": "targets.list",

@@ -84,6 +84,9 @@ def test_advanced_users_are_told_until_when_credits_last_and_no_figures(world: W
         "devices": None,
         "months": [],
         "wasted": [],
+        "rate": None,
+        "ahead": [],
+        "balances": [],
     }
 
 

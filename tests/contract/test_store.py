@@ -116,6 +116,41 @@ async def test_an_error_of_one_in_a_shared_commit_is_its_own(store: SqliteStore)
     assert await has(store, "a") and await has(store, "b") and not await has(store, "bad")
 
 
+async def test_a_refusal_is_told_once_its_reason_is_there_to_see(store: SqliteStore) -> None:
+    """Of two at once the second is refused for what the first did in the same commit."""
+    refused = threading.Event()
+
+    async def refuse_and_look() -> bool:
+        def refuse(tx: Transaction) -> None:
+            raise KeyError(get(tx, "first"))
+
+        with pytest.raises(KeyError, match="1"):
+            await store.write(refuse)
+        seen = await has(store, "first")
+        refused.set()
+        return seen
+
+    def stay_open(_: Transaction) -> None:
+        refused.wait(0.3)  # the commit cannot be over before somebody was told too early
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Transaction) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(store.write(hold))
+        await asyncio.to_thread(begun.wait, 10)
+        tasks.create_task(store.write(putting("first", "1")))
+        told = tasks.create_task(refuse_and_look())
+        tasks.create_task(store.write(stay_open))
+        await asyncio.sleep(0)
+        assert store.waiting() == 3
+        go_on.set()
+    assert told.result()
+
+
 async def test_a_writer_that_ends_is_never_silent(tmp_path: Path) -> None:
     path = tmp_path / "fleetgate.db"
     migrate(path)

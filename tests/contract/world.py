@@ -28,6 +28,7 @@ from gateway.storage.address import Address, is_postgres
 from gateway.storage.locks import Tree
 from gateway.storage.schema import account, company, device, device_live, membership, mqtt_login
 from gateway.storage.transaction import AnyRow, Transaction
+from tests.contract.found_rows import stale_rows
 from tests.databases import store_of
 from wire import topics
 from wire.commands import Answer, encode_answer
@@ -129,6 +130,7 @@ class World:
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.findable = True  # whether the rows by which devices are found must be true
         self.now_ms = BEGIN_MS
         self.store = store_of(address, lambda: self.now_ms)
         self._runner = asyncio.Runner()
@@ -382,6 +384,8 @@ class World:
         """`fleetgate verify` agrees."""
         self.seal()
         wrong = [f"{c.name}: {text}" for c in verify(self.address) for text in c.findings]
+        if self.findable:
+            wrong += self.read(stale_rows)
         assert not wrong, "\n".join(wrong)
 
 

@@ -17,6 +17,7 @@ from gateway.api import events as handler
 from gateway.api.application import make_app
 from gateway.api.services import SERVICES
 from gateway.api.serving import serve_people
+from gateway.api.streams import STREAMS_OF_PERSON_MAX
 from gateway.command.sections import DataSection, GatewayConfiguration, HttpSection
 from gateway.domain.happenings import Happening
 from gateway.domain.rights import Role
@@ -258,12 +259,12 @@ async def test_it_says_that_it_is_alive_and_where_it_is(
             assert "data" not in await live.block()
 
 
-async def test_ten_streams_of_a_person(server: ApiServer) -> None:
+async def test_so_many_streams_of_a_person(server: ApiServer) -> None:
     company = await server.company()
     _, token = await member(server, company, Role.BASIC)
     open_: list[Any] = []
     try:
-        for _ in range(10):
+        for _ in range(STREAMS_OF_PERSON_MAX):
             context = stream(server, token=token)
             await context.__aenter__()
             open_.append(context)

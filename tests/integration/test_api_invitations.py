@@ -13,12 +13,19 @@ from sqlalchemy import insert, select
 from gateway.domain.inviting import GOOD_MS
 from gateway.storage.address import Address
 from gateway.storage.schema import membership, person, sign_in
-from gateway.web.invitation_texts import WORDS
+from gateway.web.languages import words_of
 from tests.admin_command import admin
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 
 pytestmark = pytest.mark.either_engine
 
+OTHER = "You are signed in as somebody else"
+ACCEPT_NEW = "Make the account and accept"
+UNFIT_NAME = "The name is too long, or holds a character that cannot be shown."
+OVER = "This invitation is not good, or not any more"
+KNOWN_LEAD = "There is an account with this address. Type its password to accept."
+WRONG_PASSWORD = "The password is wrong."
+TYPE_PASSWORD = "Type the password."
 ANN = "ann@example.org"
 SECRET = "a very long secret"
 INVITATIONS = "/api/v1/invitations"
@@ -123,7 +130,7 @@ async def test_whoever_is_signed_in_as_somebody_else_is_told_so(server: ApiServe
         status, said, _ = await accept(server, token, headers=shown, **more)
         assert (status, said["code"]) == (409, "other_account") and "Sign out" in said["detail"]
     status, page, _ = await server.ask("GET", f"/invitation/{token}", token=None, headers=HTML)
-    assert status == 409 and WORDS["other"][0] in page.decode()
+    assert status == 409 and OTHER in page.decode()
     # An API token is no person.
     status, said, _ = await server.ask("POST", f"{INVITATIONS}/accept", {"token": token})
     assert (status, said["code"]) == (403, "forbidden")
@@ -205,21 +212,21 @@ async def test_the_page_takes_a_new_person_in_without_a_script(server: ApiServer
     assert response.headers["Referrer-Policy"] == "strict-origin"
     assert response.headers["Cache-Control"] == "no-store"
     status, _, text = await look(server, token, language="es-ES,es;q=0.9")
-    assert '<html lang="es">' in text and WORDS["accept_new"][1] in text
+    assert '<html lang="es">' in text and words_of("es").gettext(ACCEPT_NEW) in text
     status, _, text = await look(server, token, "?lang=es")
     assert '<html lang="es">' in text and "?lang=es" in text
     status, _, text = await send(server, token, {"password": "short", "name": "Ann"}, "?lang=es")
     assert status == 422 and 'value="Ann"' in text and '<html lang="es">' in text
     status, _, text = await send(server, token, {"password": SECRET, "name": "A\u202eB"})
-    assert status == 422 and WORDS["unfit_name"][0] in text
+    assert status == 422 and UNFIT_NAME in text
     status, response, _ = await send(server, token, {"password": SECRET, "name": "Ann"})
-    assert status == 303 and response.headers["Location"] == "/status"
+    assert status == 303 and response.headers["Location"] == "/devices"
     me = await server.done("GET", "/api/v1/me", token=None)
     assert (me["email"], me["name"]) == (ANN, "Ann")
     for answer in (await look(server, token), await send(server, token, {"password": SECRET})):
-        assert answer[0] == 404 and WORDS["over"][0] in answer[2]
+        assert answer[0] == 404 and OVER in answer[2]
     status, _, text = await look(server, "x" * 400)
-    assert status == 404 and WORDS["over"][0] in text
+    assert status == 404 and OVER in text
 
 
 async def test_the_page_takes_in_somebody_with_an_account(server: ApiServer) -> None:
@@ -228,11 +235,11 @@ async def test_the_page_takes_in_somebody_with_an_account(server: ApiServer) -> 
     server.client.cookie_jar.clear()
     token = await invite(server, beta)
     status, _, text = await look(server, token)
-    assert status == 200 and WORDS["known_lead"][0] in text and 'name="name"' not in text
+    assert status == 200 and KNOWN_LEAD in text and 'name="name"' not in text
     status, _, text = await send(server, token, {"password": "not the secret"})
-    assert status == 401 and WORDS["wrong_password"][0] in text
+    assert status == 401 and WRONG_PASSWORD in text
     status, _, text = await send(server, token, {"password": ""})
-    assert status == 401 and WORDS["type_password"][0] in text
+    assert status == 401 and TYPE_PASSWORD in text
     await server.done("POST", "/api/v1/login", {"email": ANN, "password": SECRET}, token=None)
     status, _, text = await look(server, token)
     assert status == 200 and f"signed in as {ANN}" in text
@@ -250,7 +257,7 @@ async def test_after_its_time_the_page_says_what_to_do(server: ApiServer) -> Non
     token = await invite(server, await server.company())
     server.clock.moved_ms += GOOD_MS
     status, _, text = await look(server, token, language="es")
-    assert status == 404 and WORDS["over"][1] in text and 'href="/login"' in text
+    assert status == 404 and words_of("es").gettext(OVER) in text and 'href="/login"' in text
 
 
 async def test_the_token_is_not_in_the_log(

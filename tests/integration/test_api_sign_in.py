@@ -173,7 +173,7 @@ async def test_the_sign_in_page_works_without_script(server: ApiServer) -> None:
     status, response, text = await send({"email": "", "password": ""})
     assert status == 422
     status, response, _ = await send(RIGHT | {"next": "//evil.example/"})
-    assert status == 303 and response.headers["Location"] == "/status"
+    assert status == 303 and response.headers["Location"] == "/devices"
     assert "HttpOnly" in response.headers["Set-Cookie"]
     status, page, _ = await server.ask("GET", "/status", token=None, headers=HTML)
     assert status == 200

@@ -128,8 +128,10 @@ async def test_status_is_for_operators_and_a_page_for_browsers(server: ApiServer
     status, found, _ = await server.ask("GET", "/status", token=token)
     assert (status, found["code"]) == (403, "forbidden")
     # Whoever is not operator has a page of devices, without the installation.
-    status, page, _ = await server.ask("GET", "/status", token=token, headers=HTML)
-    assert status == 200 and b"Everything works" not in page and b"No devices" in page
+    status, _, response = await server.ask("GET", "/status", token=token, headers=HTML)
+    assert status == 303 and response.headers["Location"] == "/devices"
+    status, page, _ = await server.ask("GET", "/devices", token=token, headers=HTML)
+    assert status == 200 and b"Everything works" not in page
     everything_works(server)
     status, page, response = await server.ask("GET", "/status", headers=HTML)
     assert status == 200 and b"Everything works" in page

@@ -67,6 +67,8 @@ class Place:
             "target": below,
             "to": acme,
             "serial": SERIAL,
+            "serials": [SERIAL],
+            "action": "extend",
             "transfer": transfer,
             "code": "a" * 32,
             "name": "Any",

@@ -228,7 +228,7 @@ async def test_a_closed_session_says_so_with_its_reason(pair: Pair) -> None:
         assert "It was closed." in await page.inner_text("body")
         # The link back to the gateway works, and the gateway itself says the same.
         await page.click("a")
-        await page.wait_for_url(pair.gateway + "/status")
+        await page.wait_for_url(pair.gateway + "/devices")
         label = session.host.partition(".")[0]
         answer = await gateway.goto(f"{pair.gateway}/enter?host={label}&state={'s' * 43}")
         assert answer is not None and answer.status == 409

@@ -6,17 +6,18 @@ from pathlib import Path
 import gateway.web
 from gateway.api.status import PRESENCES, STATES
 from gateway.domain.service import Reason, State
-from gateway.web.pages import START, local_address
-from gateway.web.rendering import (
-    assets,
+from gateway.web.addresses import START, local_address
+from gateway.web.assets import assets
+from gateway.web.closed_words import LISTS
+from gateway.web.rendering import render
+from gateway.web.texts import ENGLISH
+from gateway.web.writing import (
     bytes_text,
     duration_text,
     milliseconds_text,
     number_text,
-    render,
     signal_bars,
 )
-from gateway.web.texts import ENGLISH
 
 ROOM = Path(gateway.web.__file__).parent
 
@@ -49,8 +50,9 @@ def test_figures_are_written_for_people() -> None:
 
 
 def test_every_state_of_a_device_has_its_words() -> None:
-    assert {f"reason_{reason}" for reason in Reason} <= set(ENGLISH)
-    assert {*State, *STATES, *PRESENCES} <= set(ENGLISH)
+    assert {*State, *STATES} <= set(LISTS["service"])
+    assert {*PRESENCES} <= set(LISTS["presence"])
+    assert {*Reason} <= set(LISTS["reason"])
 
 
 def test_after_signing_in_one_stays_on_this_site() -> None:
@@ -76,12 +78,13 @@ def test_what_people_type_is_escaped() -> None:
 
 
 def test_pages_hold_nothing_that_the_content_policy_forbids() -> None:
-    for path in (ROOM / "templates").iterdir():
+    for path in (ROOM / "templates").rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script(?![^>]*src=)", text)
         assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text), path.name
         used = set(re.findall(r"\bt\('(\w+)'\)", text))
         assert used <= set(ENGLISH), path.name
-    assert {"fleetgate.css", "refresh.js", "mark.svg"} <= set(assets())
-    for name, asset in assets().items():
-        assert b"http://" not in asset.body.replace(b"http://www.w3.org", b""), name
+    assert {"fleetgate.css", "page.js", "mark.svg"} <= set(assets())
+    for path in (ROOM / "static").iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org", "")
+        assert "http://" not in text and "https://" not in text, path.name
