@@ -26,7 +26,7 @@ from gateway.people.accounts import make_operator
 from gateway.people.memberships import in_force
 from gateway.storage.address import Address, is_postgres
 from gateway.storage.locks import Tree
-from gateway.storage.schema import account, company, device, device_live, membership, mqtt_login
+from gateway.storage.schema import account, device, device_live, membership, mqtt_login
 from gateway.storage.transaction import AnyRow, Transaction
 from tests.contract.found_rows import stale_rows
 from tests.databases import store_of
@@ -376,9 +376,6 @@ class World:
 
     def set_company(self, company_id: str, **values: Any) -> None:
         self.do("companies.change", company_id=company_id, **values)
-
-    def company_count(self) -> int:
-        return len(self.read(lambda tx: tx.all(select(company.c.id))))
 
     def check(self) -> None:
         """`fleetgate verify` agrees."""
