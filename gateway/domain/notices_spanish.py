@@ -144,7 +144,7 @@ def _replaced(subject: str, facts: Facts) -> str:
 
 @_says(Notice.SERIAL_TAKEN_OVER)
 def _taken_over(subject: str, _: Facts) -> str:
-    return f"El registro de {subject} terminó: el dispositivo se unió a otra empresa"
+    return f"El registro de {subject} terminó: el dispositivo se incorporó a otra empresa"
 
 
 @_says(Notice.COMPANY_SUSPENDED)

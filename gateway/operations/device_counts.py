@@ -1,9 +1,11 @@
 """How many devices there are of each kind, and by what a list of them can be narrowed."""
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import product
 
 import msgspec
-from sqlalchemy import ColumnElement, case, func, literal_column, select
+from sqlalchemy import ColumnElement, case, func, literal, literal_column, select
 
 from gateway.domain.presence import Presence
 from gateway.domain.rights import Right
@@ -20,7 +22,11 @@ from gateway.operations.registry import Call, operation
 from gateway.storage.schema import device, device_live, device_search
 
 FACETS_MAX = 200
-_HIDDEN: ColumnElement[str] = literal_column("''")
+_HIDDEN = ""  # the presence of a device of which names and days alone may be known
+_PRESENCES = (*(one.value for one in Presence), _HIDDEN)
+_STATES = tuple(one.value for one in State)
+_REASONS = tuple(one.value for one in Reason)
+_KINDS = tuple(product(_PRESENCES, _STATES, _REASONS))
 _tags = msgspec.json.Decoder(list[str]).decode
 
 
@@ -77,26 +83,23 @@ def count_devices(call: Call, given: CountDevices) -> DeviceCounts:
     """
     reach = Reach(call, given.company, descendants=given.descendants)
     chosen = choose(call, given, reach)
-    presence: ColumnElement[str] = device_live.c.presence if reach.anything else _HIDDEN
-    if reach.anything and not reach.everything:
-        presence = case((reach.known(), presence), else_=_HIDDEN)
-    kinds = presence.label("seen_as"), device.c.state, device.c.reason
     attention = func.sum(case((needs_attention(call, reach), 1), else_=0)).label("attention")
     ending = func.sum(case((ends_within(call, ATTENTION_DAYS), 1), else_=0)).label("ending")
     found = call.tx.all(
-        select(*kinds, func.count().label("devices"), attention, ending)
+        select(_kind(reach).label("kind"), func.count().label("devices"), attention, ending)
         .select_from(chosen.source(*([device_live] if reach.anything else [])))
         .where(*chosen.where)
-        .group_by("seen_as", *kinds[1:])
+        .group_by("kind")
     )
-    service = dict.fromkeys((one.value for one in State), 0)
-    reasons = dict.fromkeys((one.value for one in Reason), 0)
-    presences = dict.fromkeys((one.value for one in Presence), 0)
+    presences, service, reasons = (
+        dict.fromkeys(each, 0) for each in (_PRESENCES, _STATES, _REASONS)
+    )
     for row in found:
-        service[row.state] += row.devices
-        reasons[row.reason] += row.devices
-        if row.seen_as:
-            presences[row.seen_as] += row.devices
+        presence, state, reason = _KINDS[row.kind]
+        presences[presence] += row.devices
+        service[state] += row.devices
+        reasons[reason] += row.devices
+    presences.pop(_HIDDEN)
     return DeviceCounts(
         sum(row.devices for row in found),
         sum(row.attention for row in found),
@@ -105,6 +108,21 @@ def count_devices(call: Call, given: CountDevices) -> DeviceCounts:
         reasons,
         presences if reach.anything else None,
     )
+
+
+def _kind(reach: Reach) -> ColumnElement[int]:
+    """The place of a device in `_KINDS`: one number, since to group by texts takes much longer."""
+    presence: ColumnElement[int] = literal(_PRESENCES.index(_HIDDEN))
+    if reach.anything:
+        presence = _place(device_live.c.presence, _PRESENCES)
+        if not reach.everything:
+            presence = case((reach.known(), presence), else_=_PRESENCES.index(_HIDDEN))
+    state, reason = _place(device.c.state, _STATES), _place(device.c.reason, _REASONS)
+    return (presence * len(_STATES) + state) * len(_REASONS) + reason
+
+
+def _place(column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[int]:
+    return case({value: place for place, value in enumerate(values)}, value=column)
 
 
 @operation("devices.facets", "GET", "/devices/facets", right=Right.SEE_DEVICES, result=DeviceFacets)

@@ -17,8 +17,10 @@ from sqlalchemy import (
     cast,
     func,
     literal_column,
+    not_,
     or_,
     select,
+    true,
     union_all,
 )
 
@@ -29,7 +31,7 @@ from gateway.domain.search_text import Place, looked_for, tag_line
 from gateway.domain.signal import Signal, limits
 from gateway.operations.registry import Call, company_number, not_found
 from gateway.operations.visible import narrowed
-from gateway.storage.schema import device, device_live, device_search, enrolment
+from gateway.storage.schema import company, device, device_live, device_search, enrolment
 
 # Where not more than these fit, they are found first, and the rest is asked of them alone; where
 # more do, walking along in the order of the list is over soon.
@@ -80,6 +82,8 @@ class Reach:
         if company:
             inside = narrowed(inside, call.treasury, company_number(company))
         self._inside = inside
+        self._is_few: bool | None = None
+        self._is_whole: bool | None = None
 
     @property
     def everything(self) -> bool:
@@ -93,14 +97,31 @@ class Reach:
 
     def devices(self, *, by_company: bool) -> ColumnElement[bool]:
         """That a row of `device` is one of them; `by_company`: so are they to be found."""
+        if not by_company and self._whole():
+            return true()
         # The sum keeps a database from finding them by it all the same.
         column = device.c.company_id if by_company else device.c.company_id + 0
         return self._seen.has(column) if self._alone is None else column == self._alone
 
+    def _whole(self) -> bool:
+        """Whether there is no company whose devices the caller does not see: then there is no need
+        to ask of each device. Said of one view of the database, so only where nothing is written.
+        """
+        if self._alone is not None or self._call.tx.writing:
+            return False
+        if self._is_whole is None:
+            hidden = select(company.c.id).where(not_(self._seen.has(company.c.id))).limit(1)
+            self._is_whole = self._call.tx.scalar(hidden) is None
+        return self._is_whole
+
     def few(self) -> bool:
         """Whether they are so few that each can be looked at."""
-        some = select(device.c.id).where(self.devices(by_company=True)).limit(FEW + 1).subquery()
-        return bool(self._call.tx.scalar(select(func.count()).select_from(some)) <= FEW)
+        if self._is_few is None:
+            own = self.devices(by_company=True)
+            some = select(device.c.id).where(own).limit(FEW + 1).subquery()
+            count = self._call.tx.scalar(select(func.count()).select_from(some))
+            self._is_few = bool(count <= FEW)
+        return self._is_few
 
     def known(self) -> ColumnElement[bool]:
         """That more than names and days of a row of `device` may be known."""
@@ -113,6 +134,7 @@ class Chosen:
 
     where: tuple[ColumnElement[bool], ...]
     beside: frozenset[Table]
+    few: bool  # so that each can be looked at
 
     def source(self, *more: Table) -> FromClause:
         """What is selected from: `device`, and beside it these as well."""
@@ -153,12 +175,11 @@ def choose(call: Call, given: Narrowing, reach: Reach, *, place: Place = Place.W
     if given.q and hides:
         # It may have been found by what is hidden.
         beside.add(device_search)
-        names, told = _texts_hold(call, given.q, place)
-        where.append(or_(names, and_(told, reach.known())))
+        where.append(has_typed(call, given.q, place, reach))
     if few is not None:
         where.append(_one_of(call, few))
     where.append(reach.devices(by_company=by_company))
-    return Chosen(tuple(where), frozenset(beside))
+    return Chosen(tuple(where), frozenset(beside), by_company or few is not None)
 
 
 def _few(call: Call, table: Table, where: Sequence[ColumnElement[bool]]) -> set[int] | None:
@@ -198,7 +219,9 @@ def ends_within(call: Call, days: int) -> ColumnElement[bool]:
     """That a device is paid, or served in grace, until within so many whole days."""
     end, grace = device.c.period_end, device.c.grace_until
     last_ms = call.tx.now_ms + (days + 1) * DAY_MS - 1
-    # By the columns themselves, of which a database knows how many fit, unlike of `PAID_UNTIL`.
+    if call.tx.connection.dialect.name == "sqlite":
+        return PAID_UNTIL.between(0, last_ms)  # it would find many by an index, and sort them
+    # Of the columns PostgreSQL knows how many fit, unlike of `PAID_UNTIL`.
     return or_(end.between(0, last_ms), and_(end.is_(None), grace.between(0, last_ms)))
 
 
@@ -250,6 +273,12 @@ def _of_search(call: Call, given: Narrowing, place: Place) -> list[ColumnElement
     if given.firmware:
         where.append(device_search.c.firmware == given.firmware)
     return where
+
+
+def has_typed(call: Call, typed: str, place: Place, reach: Reach) -> ColumnElement[bool]:
+    """That a device's texts have it in such a place, as far as the caller may know of them."""
+    names, told = _texts_hold(call, typed, place)
+    return or_(names, told if reach.everything else and_(told, reach.known()))
 
 
 def _texts_hold(

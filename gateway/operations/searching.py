@@ -1,6 +1,7 @@
 """Finding a device or a company as one types."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,15 +10,14 @@ from sqlalchemy import func, or_, select
 from gateway.domain.names import name_key
 from gateway.domain.rights import Right
 from gateway.domain.search_text import QUERY_CHARS_MAX, Place, matched
-from gateway.operations.device_filters import Chosen, DeviceFilters, Reach, choose
-from gateway.operations.device_list import found_ids, rows_of
+from gateway.operations.device_filters import Chosen, DeviceFilters, Reach, choose, has_typed
+from gateway.operations.device_list import rows_of
 from gateway.operations.registry import Call, company_number, operation
 from gateway.operations.visible import Visible
 from gateway.storage import latest_values
-from gateway.storage.schema import company, device
+from gateway.storage.schema import company, device, device_search
 from gateway.storage.transaction import AnyRow
 from wire.fields import BY_NAME
-from wire.serials import is_serial
 
 FOUND_MAX = 20
 _LOOKED_AT = 100  # of the devices and the companies that have it, the best are shown
@@ -131,35 +131,48 @@ def _devices(call: Call, given: Find, key: str, names: _Paths) -> list[tuple[int
 def _best(call: Call, given: Find, key: str) -> list[int]:
     """The devices that have it, as many as are looked at.
 
-    Where more have it, those whose serial begins so, those of which something is called exactly
-    so, and those of which something begins so are looked for by themselves: they are the best.
+    Where more have it, those of which something is called exactly so, those whose serial begins so,
+    and those of which something else does are looked for by themselves: they are the best.
     """
     reach = Reach(call, given.company, descendants=True)
     filters = DeviceFilters(company=given.company, q=given.q)
 
-    def found(place: Place) -> tuple[list[int], Chosen, bool]:
-        chosen = choose(call, filters, reach, place=place)
-        ids, following = found_ids(call, chosen, reach, "serial", "", _LOOKED_AT)
-        return ids, chosen, following is not None
+    def ids_of(chosen: Chosen) -> tuple[list[int], bool]:
+        # Of many any will do: in the order of the list they may all stand at its end.
+        statement = select(device.c.id).select_from(chosen.source()).where(*chosen.where)
+        if chosen.few:
+            statement = statement.order_by(device.c.serial)
+        found = [row.id for row in call.tx.all(statement.limit(_LOOKED_AT + 1))]
+        return found[:_LOOKED_AT], len(found) > _LOOKED_AT
 
-    within, _, more = found(Place.WITHIN)
+    def choose_at(place: Place) -> Chosen:
+        if not anywhere.few:
+            return choose(call, filters, reach, place=place)
+        where = *anywhere.where, has_typed(call, given.q, place, reach)
+        return replace(anywhere, where=where, beside=anywhere.beside | {device_search})
+
+    anywhere = choose(call, filters, reach)
+    found, more = ids_of(anywhere)
     if not more:
-        return within
-    begin, chosen, more = found(Place.BEGIN)
+        return found
+    chosen = choose_at(Place.BEGIN)
+    begin, more = ids_of(chosen)
     best = []
     if more:
-        best = [*_serials(call, chosen, key), *found(Place.ALL_OF_IT)[0]]
-    return list(dict.fromkeys([*best, *begin, *within]))[:_LOOKED_AT]
+        best = [*ids_of(choose_at(Place.ALL_OF_IT))[0], *_serials(call, chosen, key)]
+    return list(dict.fromkeys([*best, *begin, *found]))[:_LOOKED_AT]
 
 
 def _serials(call: Call, chosen: Chosen, key: str) -> list[int]:
-    """Of these devices some whose serial begins so."""
-    if not is_serial(key.ljust(6, "0")):
+    """Of these devices some whose serial begins so, as far as it is made of digits: they have one
+    order in every database."""
+    if not (key.isascii() and key.isdecimal()):
         return []
     serial = device.c.serial
-    begins = [func.lower(func.substr(serial, 1, len(key))) == key]
-    if key.isdecimal():
-        begins.append(serial >= key)  # digits have one order everywhere
+    begins = [serial >= key, func.substr(serial, 1, len(key)) == key]
+    following = str(int(key) + 1).zfill(len(key))
+    if len(following) == len(key):
+        begins.append(serial < following)
     statement = select(device.c.id).select_from(chosen.source()).where(*chosen.where, *begins)
     return [row.id for row in call.tx.all(statement.order_by(serial).limit(FOUND_MAX))]
 

@@ -112,10 +112,13 @@ class Look:
             self._names[company_id] = "" if shown is None else shown.name
         return self._names[company_id]
 
-    def events(self, company_id: str = "") -> str:
+    def events(self, company_id: str = "", serial: str = "") -> str:
         """The query of events that happen from this page's moment on, so that none is missed."""
-        position = self.ask("events.follow", company=company_id).position
-        return urlencode({"after": position, **({"company": company_id} if company_id else {})})
+        about = {"company": company_id, "serial": serial}
+        asked = {name: value for name, value in about.items() if value}
+        found = self.ask_or_none("events.follow", **asked)
+        # Of what is gone from the reader's sight nothing happens either.
+        return urlencode({**({} if found is None else {"after": found.position}), **asked})
 
     def translated(self, choices: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Choices with their words in the reader's language."""
@@ -176,6 +179,7 @@ def write(look: Look, template: str, address: str, values: Mapping[str, Any]) ->
         "company_id": reader.company_id,
         "company_name": reader.company_name,
         "csrf": reader.csrf,
+        "events_from": look.events,
         "done": _done(address, reader.language),
         "field_label": partial(field_label, reader.language),
         "may": look.may,

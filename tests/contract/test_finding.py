@@ -245,6 +245,30 @@ def test_search_finds_as_one_types(fleet: Fleet) -> None:
     assert len(fleet.world.do("search.find", person=2, q="1", limit=2)["items"]) == 2
 
 
+def test_the_best_is_found_among_more_than_are_looked_at(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is called exactly so, however late in the list it stands, then what begins so."""
+    for serial, name in ((A, "the kiosk"), (B, "kiosk 12"), (C, "Kiosk"), (D, "kiosk 1")):
+        fleet.world.do("devices.change", serial=serial, name=name)
+    fleet.world.do("devices.change", serial=D, reference="1100", tags=["cold"])
+    monkeypatch.setattr("gateway.operations.searching._LOOKED_AT", 1)
+    for few in (5_000, 2, 0):
+        monkeypatch.setattr("gateway.operations.device_filters.FEW", few)
+        for person, typed, serial, field in (
+            (2, "kiosk", C, "name"),
+            (2, "kiosk 1", D, "name"),
+            (2, "1100", D, "reference"),
+            (2, "110000000", A, "serial"),
+            (2, "11", A, "serial"),
+            (2, "860000000000011", A, "imei"),
+            (3, "kiosk", C, "name"),
+        ):
+            (hit,) = fleet.world.do("search.find", person=person, q=typed)["items"]
+            assert (hit["serial"], hit["matched"]) == (serial, field), (few, person, typed)
+        assert fleet.world.do("search.find", person=3, q="8600")["items"] == []
+
+
 def test_what_changes_is_found_by_its_new_values(fleet: Fleet) -> None:
     world = fleet.world
     world.do("devices.change", serial=A, name="Elsewhere")

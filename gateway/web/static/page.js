@@ -10,7 +10,7 @@ const AT_MOST_EVERY_MS = 2000;
 
 // The reader's time zone, in which the server writes.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-if (zone && !document.cookie.includes(`fleetgate_zone=${zone}`)) {
+if (zone && !document.cookie.split("; ").includes(`fleetgate_zone=${zone}`)) {
   document.cookie = `fleetgate_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
 }
 
@@ -186,7 +186,13 @@ window.addEventListener("pageshow", (event) => {
 const dialog = document.getElementById("dialog");
 
 async function openDialog(href) {
-  const answer = await fetch(href, { headers: { Accept: "text/html" } });
+  let answer;
+  try {
+    answer = await fetch(href, { headers: { Accept: "text/html" } });
+  } catch {
+    say(`${words.lost} ${answeredAt.toLocaleTimeString()}`);
+    return;
+  }
   if (isOver(answer)) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const body = page.querySelector(".dialog-body");
@@ -213,6 +219,16 @@ async function openDialog(href) {
   dialog.dispatchEvent(new CustomEvent("opened", { bubbles: true }));
 }
 
+// Off loopback a page without TLS may not use the clipboard: then the text is chosen for the reader.
+async function copyText(button, from) {
+  try {
+    await navigator.clipboard.writeText(from.textContent.trim());
+    button.textContent = words.copied;
+  } catch {
+    getSelection().selectAllChildren(from);
+  }
+}
+
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[data-dialog]");
   if (link && dialog && window.htmx && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
@@ -222,9 +238,7 @@ document.addEventListener("click", (event) => {
   }
   const copy = event.target.closest?.("button[data-copy]");
   if (copy) {
-    const from = document.getElementById(copy.dataset.copy);
-    navigator.clipboard?.writeText(from.textContent.trim());
-    copy.textContent = words.copied;
+    copyText(copy, document.getElementById(copy.dataset.copy));
     return;
   }
   const print = event.target.closest?.("button[data-print]");
