@@ -27,8 +27,9 @@ from sqlalchemy import (
 from gateway.domain.instants import DAY_MS, parse_instant
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
-from gateway.domain.search_text import Place, looked_for, tag_line
+from gateway.domain.search_text import Place, looked_for
 from gateway.domain.signal import Signal, limits
+from gateway.operations.device_texts import indexed, sought, texts_hold
 from gateway.operations.registry import Call, company_number, not_found
 from gateway.operations.visible import narrowed
 from gateway.storage.schema import company, device, device_live, device_search, enrolment
@@ -154,7 +155,7 @@ def choose(call: Call, given: Narrowing, reach: Reach, *, place: Place = Place.W
         wanted = needs_attention(call, reach)
         where.append(wanted if given.attention else ~wanted)
     beside, few = set(), None
-    lived, searched = _of_live(given), _of_search(call, given, place)
+    lived, texts, told = _of_live(given), sought(given.q, given.tag, place), _of_told(given)
     if isinstance(given, DeviceFilters):
         where += [device.c.state == given.state] if given.state else []
         lived += [device_live.c.presence == given.presence] if given.presence else []
@@ -163,10 +164,14 @@ def choose(call: Call, given: Narrowing, reach: Reach, *, place: Place = Place.W
         # What is hidden from the caller is not found by asking for it either.
         where.append(reach.known())
     by_company = reach.few()
-    for table, conditions in ((device_search, searched), (device_live, lived)):
+    source, held = indexed(call, texts)
+    for table, conditions, quick, quickly in (
+        (device_search, [*(one.held(call) for one in texts), *told], source, [*held, *told]),
+        (device_live, lived, device_live, lived),
+    ):
         if not conditions or few == set():
             continue
-        found = None if by_company else _few(call, table, conditions)
+        found = None if by_company else _few(call, table, quick, quickly)
         if found is None:
             beside.add(table)
             where += conditions
@@ -182,9 +187,12 @@ def choose(call: Call, given: Narrowing, reach: Reach, *, place: Place = Place.W
     return Chosen(tuple(where), frozenset(beside), by_company or few is not None)
 
 
-def _few(call: Call, table: Table, where: Sequence[ColumnElement[bool]]) -> set[int] | None:
+def _few(
+    call: Call, table: Table, source: FromClause, where: Sequence[ColumnElement[bool]]
+) -> set[int] | None:
     """The devices of which this is so; None when they are many."""
-    some = select(table.c.device_id).where(*where).limit(FEW + 1).subquery()
+    fitting = select(table.c.device_id).select_from(source).where(*where)
+    some = fitting.limit(FEW + 1).subquery()
     # As one text, because thousands of rows take their time.
     if call.tx.connection.dialect.name == "sqlite":
         listed = func.group_concat(some.c.device_id)
@@ -262,12 +270,8 @@ def _instant(text: str) -> int:
         ) from error
 
 
-def _of_search(call: Call, given: Narrowing, place: Place) -> list[ColumnElement[bool]]:
+def _of_told(given: Narrowing) -> list[ColumnElement[bool]]:
     where: list[ColumnElement[bool]] = []
-    if given.q:
-        where.append(or_(*_texts_hold(call, given.q, place)))
-    if given.tag:
-        where.append(_holds(call, device_search.c.names, tag_line(given.tag)))
     if given.operator:
         where.append(device_search.c.operator == given.operator)
     if given.firmware:
@@ -277,24 +281,8 @@ def _of_search(call: Call, given: Narrowing, place: Place) -> list[ColumnElement
 
 def has_typed(call: Call, typed: str, place: Place, reach: Reach) -> ColumnElement[bool]:
     """That a device's texts have it in such a place, as far as the caller may know of them."""
-    names, told = _texts_hold(call, typed, place)
+    names, told = texts_hold(call, place.value.format(looked_for(typed)))
     return or_(names, told if reach.everything else and_(told, reach.known()))
-
-
-def _texts_hold(
-    call: Call, typed: str, place: Place
-) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """That what people call a device has it, and that what the device tells has it."""
-    key = place.value.format(looked_for(typed))
-    names, told = device_search.c.names, device_search.c.told
-    return _holds(call, names, key), _holds(call, told, key)
-
-
-def _holds(call: Call, column: ColumnElement[str], text: str) -> ColumnElement[bool]:
-    # Both are normalised, so nothing but their bytes is to be compared.
-    if call.tx.connection.dialect.name == "sqlite":
-        return func.instr(column, text) > 0
-    return func.strpos(column, text) > 0
 
 
 def _alerts() -> Select[tuple[int]]:

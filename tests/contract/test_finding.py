@@ -269,7 +269,11 @@ def test_the_best_is_found_among_more_than_are_looked_at(
         assert fleet.world.do("search.find", person=3, q="8600")["items"] == []
 
 
-def test_what_changes_is_found_by_its_new_values(fleet: Fleet) -> None:
+@pytest.mark.parametrize("few", [5_000, 2])
+def test_what_changes_is_found_by_its_new_values(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("gateway.operations.device_filters.FEW", few)
     world = fleet.world
     world.do("devices.change", serial=A, name="Elsewhere")
     assert fleet.serials(2, q="kuhl") == [] and fleet.serials(2, q="elsewh") == [A]
@@ -278,3 +282,35 @@ def test_what_changes_is_found_by_its_new_values(fleet: Fleet) -> None:
     assert fleet.serials(2, operator="Telia") == [C]
     world.do("devices.replace", broken=A, serial="1100000099")
     assert fleet.serials(2, q="elsewhere") == ["1100000099"]
+
+
+ODD = [
+    '50% "off"',
+    "a_b\\c AND d",
+    "names : x OR y",
+    "it's * (NEAR)",
+    "^-{+",
+    "漢字 🛰️ ok",
+    "{a} col",
+]
+
+
+def test_the_index_of_texts_takes_what_is_typed_as_it_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What means something to a database, too; each part of a name is found, and nothing else."""
+    for serial, name in zip((A, B, C, D), ODD, strict=False):
+        fleet.world.do("devices.change", serial=serial, name=name)
+    fleet.world.do("devices.change", serial=D, tags=ODD)
+    parts = {
+        name[start : start + length] for name in ODD for start in range(8) for length in (3, 5)
+    }
+    for typed in sorted({*ODD, *parts, "____", "%%%%", '"""', "AND", "b_c", "names"}):
+        monkeypatch.setattr("gateway.operations.device_filters.FEW", 5_000)
+        wanted = fleet.serials(2, q=typed)
+        assert wanted or typed not in ODD
+        monkeypatch.setattr("gateway.operations.device_filters.FEW", 2)
+        assert fleet.serials(2, q=typed) == wanted, typed
+    for tag in ODD:
+        assert fleet.serials(2, tag=tag) == [D], tag
+        assert fleet.serials(2, tag=tag, q=tag) == [D], tag

@@ -1,12 +1,13 @@
 """Revisions of the schema: they lead to the tables that the program knows, with what was there."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from gateway.storage.migrate import configuration, known_revisions, migrate
 from gateway.storage.schema import metadata
@@ -24,12 +25,18 @@ def indexes(path: Path) -> dict[str, str]:
     return {row.name: " ".join(row.sql.split()) for row in rows}
 
 
+def differences(connection: Connection) -> list[Any]:
+    """From what the program knows; SQLite lists the parts of its index of texts as tables."""
+    options = {"include_name": lambda name, kind, _: not f"{name}".startswith("device_text")}
+    return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+
 def test_the_revisions_make_the_tables_that_the_program_knows(tmp_path: Path) -> None:
     path, other = tmp_path / "migrated.db", tmp_path / "made.db"
     migrate(path)
     engine = sqlite_engine(path, writing=True)
     with engine.begin() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert differences(connection) == []
     engine.dispose()
     other.touch()
     engine = sqlite_engine(other, writing=True)
@@ -51,7 +58,7 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, 
     migrate(path)
     engine = sqlite_engine(path, writing=True)
     with engine.begin() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert differences(connection) == []
         kept = connection.execute(text("SELECT value FROM installation")).scalar()
         assert kept == "yes"
     engine.dispose()
