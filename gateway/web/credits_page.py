@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from gateway.domain.notices import Notice
-from gateway.domain.notices_spanish import spanish_sentence
 from gateway.domain.refusals import Code, Refused
 from gateway.web.ledger_page import company_of, lines_of
 from gateway.web.reading import Look, show
@@ -40,15 +39,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/credits", _credits)
     app.router.add_get("/credits/codes", _codes)
     app.router.add_get("/companies/{company_id:[0-9]+}/prices", _prices)
-
-
-class Told(NamedTuple):
-    """A notice in the reader's language."""
-
-    id: str
-    at: str
-    text: str
-    banner: bool
 
 
 async def _credits(request: web.Request) -> web.StreamResponse:
@@ -95,7 +85,7 @@ def _desk(look: Look, company_id: str) -> dict[str, Any]:
         "plot": plot_of(forecast.balances),
         "today": _today(forecast),
         "dry_soon": _is_soon(look, forecast),
-        "banners": [one for one in told if one.banner][:BANNERS_MAX],
+        "banners": _banners(look, told),
         "told": told[:10],
         "requests": look.ask_or_none(
             "credit-requests.list", company=company_id, state="open", limit=WAITING_MAX
@@ -139,16 +129,14 @@ def plot_of(balances: Sequence[int]) -> str:
     return f"M0 {PLOT_HEIGHT}{steps}V{PLOT_HEIGHT}Z"
 
 
-def _told(look: Look, company_id: str) -> list[Told]:
+def _told(look: Look, company_id: str) -> Sequence[Any]:
     found = look.ask_or_none("notices.list", company_id=company_id, limit=NOTICES_LOOKED_AT)
-    told = []
-    for one in found.items if found is not None else ():
-        text = one.sentence
-        if look.reader.language == "es":
-            text = spanish_sentence(Notice(one.kind), one.subject, one.detail)
-        fresh = seconds_between(one.at, look.now) < BANNER_S
-        told.append(Told(one.id, one.at, text, fresh and one.kind in _BANNERS))
-    return told
+    return found.items if found is not None else ()
+
+
+def _banners(look: Look, told: Sequence[Any]) -> list[Any]:
+    fresh = (one for one in told if seconds_between(one.at, look.now) < BANNER_S)
+    return [one for one in fresh if one.kind in _BANNERS][:BANNERS_MAX]
 
 
 async def _codes(request: web.Request) -> web.StreamResponse:

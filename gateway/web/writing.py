@@ -13,6 +13,8 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from gateway.domain.ledger import DAYS_PER_CREDIT
+from gateway.domain.notices import Notice, notice_sentence
+from gateway.domain.notices_spanish import spanish_sentence
 
 KIB = 1024
 NONE = "–"
@@ -156,6 +158,17 @@ def _counted(context: Context, one: str, many: str, count: int, shown: str) -> s
     return str(context.call(context["ngettext"], one, many, count, shown=shown))
 
 
+@pass_context
+def notice_text(context: Context, told: Any) -> str:
+    """What a company's people were told, in the reader's language and time zone."""
+    facts = dict(told.detail)
+    for name, written in (("until", local_text), ("on", day_text)):
+        if name in facts:
+            facts[name] = written(context, facts[name])
+    say = spanish_sentence if context["language"] == "es" else notice_sentence
+    return say(Notice(told.kind), told.subject, facts)
+
+
 def qr_code(text: str) -> Markup:
     """An inline drawing of a QR code (ISO/IEC 18004), dark on light in every colour scheme."""
     drawn = segno.make(text, error="m", micro=False)
@@ -174,6 +187,7 @@ FILTERS = {
     "duration": duration_text,
     "local": local_text,
     "ms": milliseconds_text,
+    "notice": notice_text,
     "number": number_text,
     "qr": qr_code,
     "theirs": theirs,

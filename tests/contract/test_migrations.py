@@ -28,7 +28,10 @@ def indexes(path: Path) -> dict[str, str]:
 def differences(connection: Connection) -> list[Any]:
     """From what the program knows; SQLite lists the parts of its index of texts as tables."""
     options = {"include_name": lambda name, kind, _: not f"{name}".startswith("device_text")}
-    return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    found: list[Any] = compare_metadata(
+        MigrationContext.configure(connection, opts=options), metadata
+    )
+    return found
 
 
 def test_the_revisions_make_the_tables_that_the_program_knows(tmp_path: Path) -> None:

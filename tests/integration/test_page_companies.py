@@ -175,6 +175,10 @@ async def test_support_access_is_the_same_record_for_both_sides(
                 text = await visitor.sees(page)
                 assert "Printer &lt;x&gt;" in text and "Administrator" in text
                 assert ("/do/support-access.end" in text) == (visitor is child)
+            # What the child's people were told: until when, in the reader's language.
+            for shown in (page, f"/credits?company={ids['low']}"):
+                told = re.findall(r"<bdi>([^<]*Printer[^<]*)</bdi>", await child.sees(shown, "es"))
+                assert re.search(r" hasta el \d+ \w+ \d{4}, [\d:]{7,8}: Printer", told[-1]), told
             (access_id,) = re.findall(r'name="access_id" value="(\d+)"', await child.sees(page))
             given = {"company_id": ids["low"], "access_id": access_id}
             await posted(child, page, "support-access.end", **given)
