@@ -39,6 +39,9 @@ from gateway.storage.schema import company, device, device_live, device_search, 
 FEW = 5_000
 ATTENTION_DAYS = 7
 
+# The company of a device, beside which conditions ask of companies for themselves.
+HOLDER = company.alias("holder")
+
 Typed = Annotated[str, msgspec.Meta(max_length=200)]
 DaysLeft = Annotated[int, msgspec.Meta(ge=0, le=36_500)]
 State = Literal["", "active", "unpaid", "off"]
@@ -137,13 +140,13 @@ class Chosen:
     beside: frozenset[Table]
     few: bool  # so that each can be looked at
 
-    def source(self, *more: Table) -> FromClause:
+    def source(self, *more: FromClause) -> FromClause:
         """What is selected from: `device`, and beside it these as well."""
         made: FromClause = device
         for table in (device_live, device_search):
             if table in self.beside or table in more:
                 made = made.join(table, table.c.device_id == device.c.id)
-        return made
+        return made.join(HOLDER, HOLDER.c.id == device.c.company_id) if HOLDER in more else made
 
 
 def choose(call: Call, given: Narrowing, reach: Reach, *, place: Place = Place.WITHIN) -> Chosen:

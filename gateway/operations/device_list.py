@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, and_, case, func, or_, select
 
 from gateway.domain.refusals import Code, Refused
 from gateway.domain.rights import Right
 from gateway.domain.signal import RSSI_APART, RSSI_BELOW
-from gateway.operations.device_filters import PAID_UNTIL, Chosen, DeviceFilters, Reach, choose
+from gateway.operations.device_filters import (
+    HOLDER,
+    PAID_UNTIL,
+    Chosen,
+    DeviceFilters,
+    Reach,
+    choose,
+)
 from gateway.operations.devices import Device, Shown, rows
 from gateway.operations.registry import Call, check_limit, operation
-from gateway.storage.schema import company, device, device_live, device_search
+from gateway.storage.schema import device, device_live, device_search
 from gateway.storage.transaction import AnyRow
 
 Sort = Literal[
@@ -64,12 +71,11 @@ class Key:
 
     value: ColumnElement[Any]
     type: type[int] | type[str]
-    table: Table | None = None
+    table: FromClause | None = None
     hidden: bool = False  # from whoever sees names and days alone
 
 
 _PRESENCE = case({"online": 0, "late": 1, "offline": 2}, value=device_live.c.presence, else_=3)
-_COMPANY = select(company.c.name_key).where(company.c.id == device.c.company_id).scalar_subquery()
 _SIGNAL = case(
     (device_live.c.signal.is_(None), RSSI_BELOW),
     (device_live.c.signal < RSSI_BELOW, device_live.c.signal + RSSI_APART),
@@ -78,7 +84,7 @@ _SIGNAL = case(
 _HIDDEN = {int: -RSSI_APART, str: ""}  # before all that there is
 _KEYS: Mapping[str, Key] = {
     "name": Key(device_search.c.name_key, str, device_search),
-    "company": Key(_COMPANY, str),
+    "company": Key(HOLDER.c.name_key, str, HOLDER),
     "presence": Key(_PRESENCE, int, device_live, hidden=True),
     "last_heard": Key(func.coalesce(device_live.c.last_heard_at, 0), int, device_live, hidden=True),
     "days_left": Key(func.coalesce(PAID_UNTIL, 0), int),

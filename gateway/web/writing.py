@@ -96,13 +96,19 @@ def theirs(text: Any, most: int = THEIRS_CHARS_MAX) -> Markup:
     return Markup("<bdi>{}{}</bdi>").format(shown, ending)
 
 
+def _locale(context: Context) -> str:
+    """Whose habits dates and numbers follow: English is that of readers in Europe."""
+    language: str = context["language"]
+    return "en_GB" if language == "en" else language
+
+
 @pass_context
 def local_text(context: Context, at: str | None) -> str:
     """`31 Jan 2027, 13:00:05`, in the reader's zone and language."""
     if not at:
         return NONE
     zone: ZoneInfo = context["zone"]
-    return str(format_datetime(instant_of(at), "medium", zone, locale=context["language"]))
+    return str(format_datetime(instant_of(at), "medium", zone, locale=_locale(context)))
 
 
 @pass_context
@@ -112,7 +118,7 @@ def day_text(context: Context, at: str | date | None) -> str:
         return NONE
     if isinstance(at, str):
         at = date.fromisoformat(at) if len(at) == 10 else instant_of(at).astimezone(context["zone"])
-    return str(format_date(at, "medium", locale=context["language"]))
+    return str(format_date(at, "medium", locale=_locale(context)))
 
 
 @pass_context
@@ -144,10 +150,9 @@ def credits_text(context: Context, days: int | None) -> str:
         return NONE
     sign, whole = ("−" if days < 0 else ""), abs(days)
     credits, rest = divmod(whole, DAYS_PER_CREDIT)
-    language = context["language"]
     parts = []
     if credits or not rest:
-        shown = format_decimal(credits, locale=language)
+        shown = format_decimal(credits, locale=_locale(context))
         parts.append(_counted(context, "%(shown)s credit", "%(shown)s credits", credits, shown))
     if rest:
         parts.append(_counted(context, "%(shown)s day", "%(shown)s days", rest, str(rest)))
