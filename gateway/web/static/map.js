@@ -61,7 +61,7 @@ function said(places) {
 }
 
 function named(places) {
-  const name = document.createElement("span");
+  const name = document.createElement("bdi"); // a name cannot turn around what stands beside it
   name.textContent = places[0].querySelector("a").textContent;
   if (places.length > 1) name.append(` +${places.length - 1}`);
   return name;
