@@ -278,6 +278,12 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// What was refused is told until the form is changed; meanwhile it need not be told twice.
+document.addEventListener("input", (event) => {
+  const said = event.target.closest?.("form.do")?.querySelector(":scope > .said");
+  if (said?.querySelector(".bad")) said.replaceChildren();
+});
+
 // What htmx was answered: a sign-in that is over, or a server that does not answer, is one message.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const answer = event.detail.xhr;
