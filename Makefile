@@ -54,7 +54,7 @@ up: venv
 	@exec $(VENV)/bin/fleetgate up --demo $(DEMO_ROUTERS) --data ./data --ready-file ./data/ready.json $(ARGS)
 
 test: venv test-packages
-	@$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
+	@$(RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not long' $(ARGS)
 
 # Then all scenarios once more with PostgreSQL; both results count.
 test-long: venv test-packages

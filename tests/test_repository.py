@@ -113,7 +113,7 @@ def test_both_distributions_have_one_version_and_the_changelog_knows_it() -> Non
 
 
 def test_ci_runs_the_command_of_make_test() -> None:
-    command = "-m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not long'"
+    command = "-m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not long'"
     for name in (".ci/run", "Makefile"):
         assert command in (ROOT / name).read_text(encoding="utf-8"), name
     for name in (".ci/run", "packaging/system-packages", "packaging/pages/fetch"):

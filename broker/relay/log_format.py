@@ -5,6 +5,8 @@ import logging
 import sys
 import time
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -33,3 +35,9 @@ def set_up_logging(*, format_: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Addresses of pages that visitors look at are none of this log's business.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(is_of_ours)
+
+
+def is_of_ours(record: logging.LogRecord) -> bool:
+    """Not what somebody sent that is no HTTP request: it would be written out, and without end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

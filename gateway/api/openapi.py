@@ -90,6 +90,13 @@ def _component(kind: type[msgspec.Struct]) -> str:
     return str(references[kind]["$ref"]).rpartition("/")[2]
 
 
+# Answered by the HTTP server before it is known what is asked.
+_NO_REQUEST = {
+    "description": "no HTTP request, or one whose first line or a header exceeds 8 KiB",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
+
+
 def _operation(op: Operation) -> dict[str, Any]:
     _, references = schemas()
     schema = input_schema(op)
@@ -103,6 +110,7 @@ def _operation(op: Operation) -> dict[str, Any]:
         answers[str(op.status)]["content"][op.file_type] = {"schema": {"type": "string"}}
     if op.moves_credits:
         _add_dry_run(answers, references[op.result], references[DryRun])
+    answers["400"] = _NO_REQUEST
     by_status: dict[int, list[str]] = {}
     for code in errors_of(op):
         by_status.setdefault(STATUS[code][0], []).append(f"`{code.value}`")

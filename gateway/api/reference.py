@@ -34,7 +34,8 @@ command: `fleetgate admin <noun> <verb>`.
   `too_many_attempts` with `Retry-After`. There is no quota.
 - **Every failure** is `application/problem+json` (RFC 9457) with
   `type, title, status, detail, code, field?, request_id`. The id is also in `X-Request-Id` and in
-  the server's log.
+  the server's log. Only what is no HTTP request, or whose first line or a header exceeds 8 KiB,
+  gets a 400 in plain text.
 - What is missing and what is somebody else's have the same answer: `not_found`.
 - **Filters of devices** must all fit. `q` is part of a serial, name, alias, reference, tag, MAC
   address in any usual form, IMEI or ICCID, whatever its case and accents. `signal` goes by RSRP:

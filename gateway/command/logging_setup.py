@@ -5,6 +5,8 @@ import logging
 import sys
 import time
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 
 class JsonLines(logging.Formatter):
     """One object a line."""
@@ -30,3 +32,9 @@ def set_up(*, format_: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(is_of_ours)
+
+
+def is_of_ours(record: logging.LogRecord) -> bool:
+    """Not what somebody sent that is no HTTP request: it would be written out, and without end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

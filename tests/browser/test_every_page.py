@@ -123,7 +123,7 @@ async def seen(watched: Watched, shots: Path, name: str, language: str) -> None:
     await watched.hinder(f"{name} light")
     await tab.screenshot(path=shots / f"{language}_{name}_desktop.png", full_page=True)
     await tab.emulate_media(color_scheme="dark")
-    await watched.hinder(f"{name} dark")
+    await watched.hinder(f"{name} dark", colours=True)
     await tab.screenshot(path=shots / f"{language}_{name}_dark.png", full_page=True)
     await tab.set_viewport_size(PHONE)
     await watched.look(f"{name} phone", language)

@@ -88,13 +88,15 @@ class Watched:
         known = english_of(language)
         return sorted({text for text in texts if text in known})
 
-    async def hinder(self, where: str) -> None:
-        """Adds what keeps people out, as far as axe finds it and calls it serious."""
+    async def hinder(self, where: str, *, colours: bool = False) -> None:
+        """Adds what keeps people out, as far as axe finds it and calls it serious; or only what its
+        colours do."""
         if not await self.tab.evaluate("Boolean(window.axe)"):
             # Through the debugger: the content policy lets no page load it.
             await self.tab.evaluate(axe_source())
         found: Mapping[str, Any] = await self.tab.evaluate(
-            "axe.run(document, {resultTypes: ['violations']})"
+            "options => axe.run(document, {resultTypes: ['violations'], ...options})",
+            {"runOnly": ["color-contrast"]} if colours else {},
         )
         for one in found["violations"]:
             if one["impact"] in SERIOUS:

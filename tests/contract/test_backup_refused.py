@@ -18,6 +18,8 @@ from gateway.command.restore import UNFINISHED
 from tests.contract.backups import back_up, fail, restored
 from tests.contract.lived import change
 
+pytestmark = pytest.mark.either_engine
+
 
 def test_nothing_that_exists_is_overwritten(
     data: Path, tmp_path: Path, new_database: str, capsys: pytest.CaptureFixture[str]

@@ -8,6 +8,8 @@ from gateway.domain.refusals import Refused
 from tests.contract.credit_tree import CreditTree, day, lots, notices
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 
 

@@ -8,6 +8,8 @@ from tests.contract.tables import tables
 from tests.contract.test_registering import MAKING, MINE, Place, S
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 COLUMNS = ("import it", "import it with nobody to pay", "undo the import")
 STATES = tables("ledger.md")[" | ".join(("state", *COLUMNS))]
 CSV = f"serial,activate\n{S},true\n"

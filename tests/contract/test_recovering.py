@@ -13,6 +13,8 @@ from gateway.storage.transaction import Transaction
 from tests.contract.world import SITE, World
 from wire.join import JoinAnswer, JoinRequest, decode_join_string
 
+pytestmark = pytest.mark.either_engine
+
 S = "1700000001"
 OTHER = "1700000002"
 

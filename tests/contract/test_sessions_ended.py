@@ -18,6 +18,8 @@ from wire.commands import Outcome
 from wire.endings import Ended
 from wire.session_commands import LinkState
 
+pytestmark = pytest.mark.either_engine
+
 # The sweep
 
 
