@@ -3,14 +3,15 @@
 Meanwhile others can be told how far it is, and nobody waits for the one writer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from aiohttp import web
 
 from gateway.api import idempotency
 from gateway.api.catalogue import operation_called
-from gateway.api.execution import Asked, answer_operation
+from gateway.api.execution import Asked, Done, answer_operation, perform
 from gateway.api.services import Services, services_of
 from gateway.domain.importing import BadLine, Line, LinesRefused, Sheet, read_sheet
 from gateway.domain.refusals import Refused
@@ -39,15 +40,31 @@ from gateway.storage.transaction import Transaction
 
 async def import_devices(request: web.Request) -> web.StreamResponse:
     """The answer to an import, at its end."""
-    desk = _Desk(services_of(request))
+    async with _a_desk(services_of(request)) as desk:
+        op = operation_called("devices.import")
+        response = await answer_operation(request, op, desk.check)
+        if idempotency.REPLAYED_HEADER in response.headers:
+            await desk.drop()
+    return response
+
+
+async def perform_import(request: web.Request, services: Services, asked: Asked) -> Done:
+    """An import as a page's form asks for it. Raises `Refused`."""
+    async with _a_desk(services) as desk:
+        done = await perform(request, services, asked, desk.check)
+        if done.replayed:
+            await desk.drop()
+    return done
+
+
+@asynccontextmanager
+async def _a_desk(services: Services) -> AsyncIterator["_Desk"]:
+    desk = _Desk(services)
     try:
-        response = await answer_operation(request, operation_called("devices.import"), desk.check)
+        yield desk
     except Refused as refused:
         await desk.refused(refused)
         raise
-    if idempotency.REPLAYED_HEADER in response.headers:
-        await desk.drop()
-    return response
 
 
 class _Desk:

@@ -75,6 +75,13 @@ HOP_STATE: Mapping[str, str] = {
     "waiting": gettext_noop("waiting"),
     "unknown": gettext_noop("not known yet"),
 }
+IMPORT: Mapping[str, str] = {
+    "checking": gettext_noop("being checked"),
+    "done": gettext_noop("done"),
+    "refused": gettext_noop("refused"),
+    "failed": gettext_noop("interrupted"),
+    "undone": gettext_noop("undone"),
+}
 INVITATION: Mapping[str, str] = {
     "open": gettext_noop("not answered yet"),
     "accepted": gettext_noop("accepted"),
@@ -121,6 +128,7 @@ LISTS: Mapping[str, Mapping[str, str]] = {
     "ended": ENDED,
     "hop": HOP,
     "hop_state": HOP_STATE,
+    "import": IMPORT,
     "invitation": INVITATION,
     "outcome": OUTCOME,
     "presence": PRESENCE,

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.web.acts import Act, Field, act_page
 from gateway.web.languages import gettext_noop as _
+from gateway.web.sessions_page import PROTOCOLS
 
 _CREDITS = Field(
     "credits",
@@ -189,6 +190,32 @@ ACTS: Mapping[str, Act] = {
         "manage_devices",
         fields=_DESCRIBED,
         hidden=_SERIAL,
+        then=_BACK,
+    ),
+    # Its address says what there is now.
+    "target": Act(
+        "targets.change",
+        _("Change a saved target"),
+        _("Save"),
+        "reach_any",
+        _("Sessions that are open keep theirs."),
+        (
+            Field("target_id", "", "hidden"),
+            Field("name", _("Name"), required=True, most=300),
+            Field(
+                "target",
+                _("Target"),
+                hint=_("host:port inside its network, as 192.168.1.50:443."),
+                required=True,
+                most=300,
+            ),
+            Field(
+                "protocol",
+                _("Protocol"),
+                "choice",
+                choices=tuple((one, one) for one in PROTOCOLS),
+            ),
+        ),
         then=_BACK,
     ),
 }

@@ -14,8 +14,9 @@ from aiohttp import web
 
 from gateway.api.callers import credential_of
 from gateway.api.catalogue import all_operations
-from gateway.api.execution import Asked, perform
+from gateway.api.execution import Asked, identify, perform
 from gateway.api.idempotency import checked_key
+from gateway.api.importing import perform_import
 from gateway.api.preparations import PREPARED
 from gateway.api.services import services_of
 from gateway.domain.refusals import STATUS, Code, Refused
@@ -28,10 +29,9 @@ from gateway.web.forms import Texts, given_of, read_fields
 from gateway.web.reading import Look, reader_of, write
 from gateway.web.rendering import has_template
 
-# These set or drop cookies, answer with files or take them; they have pages of their own.
+# These set or drop cookies, or answer without an end; they have pages of their own.
 NOT_FORMS = frozenset(
     {
-        "devices.import",
         "events.follow",
         "invitations.accept",
         "password-resets.create",
@@ -55,7 +55,7 @@ def is_fragment(request: web.Request) -> bool:
 
 async def _do(request: web.Request) -> web.Response:
     op = _operation(request)
-    texts = await read_fields(request)
+    texts = await _fields(request, op)
     try:
         result = await _answer(request, op, texts, dry_run=False)
     except Refused as error:
@@ -73,7 +73,7 @@ async def _try(request: web.Request) -> web.Response:
     op = _operation(request)
     if not op.moves_credits:
         raise web.HTTPNotFound
-    texts = await read_fields(request)
+    texts = await _fields(request, op)
     try:
         report = await _answer(request, op, texts, dry_run=True)
     except Refused as error:
@@ -90,6 +90,16 @@ def _operation(request: web.Request) -> Operation:
         if op.name == name and op.writes and name not in NOT_FORMS:
             return op
     raise web.HTTPNotFound
+
+
+async def _fields(request: web.Request, op: Operation) -> dict[str, list[str]]:
+    """What the form says. Raises `Refused`; strangers send no more than usual."""
+    if not op.body_bytes_max:
+        return await read_fields(request)
+    _, identity = await identify(request, services_of(request))
+    if identity.principal.user_id is None:
+        raise Refused(Code.SIGNED_OUT, "Sign in again.")
+    return await read_fields(request, op.body_bytes_max)
 
 
 async def _answer(request: web.Request, op: Operation, texts: Texts, *, dry_run: bool) -> Any:
@@ -113,7 +123,10 @@ async def _answer(request: web.Request, op: Operation, texts: Texts, *, dry_run:
         dry_run,
         csrf,
     )
-    done = await perform(request, services, asked, PREPARED.get(op.name))
+    if op.name == "devices.import":
+        done = await perform_import(request, services, asked)
+    else:
+        done = await perform(request, services, asked, PREPARED.get(op.name))
     return msgspec.json.decode(done.answer.body)
 
 

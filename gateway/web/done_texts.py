@@ -24,6 +24,7 @@ DONE: Mapping[str, str] = {
     "devices.activate": gettext_noop("The device is active."),
     "devices.extend": gettext_noop("The device is paid for longer."),
     "devices.forget": gettext_noop("The device was forgotten."),
+    "devices.import": gettext_noop("The devices of the list are registered."),
     "devices.move": gettext_noop("The device was moved."),
     "devices.move-many": gettext_noop("The devices were moved."),
     "devices.register": gettext_noop("The device is registered."),
@@ -32,6 +33,7 @@ DONE: Mapping[str, str] = {
     "devices.switch-on": gettext_noop("The device's service is on."),
     "devices.undo-replace": gettext_noop("The replacement was undone."),
     "devices.unregister": gettext_noop("The device was unregistered."),
+    "imports.undo": gettext_noop("The import was undone."),
     "invitations.create": gettext_noop("The invitation was sent."),
     "invitations.resend": gettext_noop("The invitation was sent again; the old link is dead."),
     "invitations.withdraw": gettext_noop("The invitation was withdrawn."),
@@ -42,6 +44,7 @@ DONE: Mapping[str, str] = {
     "me.keep-totp": gettext_noop("Your second factor stays."),
     "sign-ins.end": gettext_noop("The sign-in was ended."),
     "sign-ins.end-all": gettext_noop("You are signed out there."),
+    "targets.change": gettext_noop("The target was changed."),
     "tokens.delete": gettext_noop("The token was deleted."),
     "users.reset-totp": gettext_noop(
         "Mails were sent; the second factor is taken away in 24 hours."

@@ -5,9 +5,12 @@ What the fields of a form stand for follows from the types of the input:
 - an empty field is null where the input takes null, else an empty text, else it was left out;
 - a list is several fields of one name, or one with commas or lines;
 - a check box that is off sends nothing: a hidden `false` stands before it, and the last one counts;
-- `brand.name` is the field `name` of the object `brand`.
+- `brand.name` is the field `name` of the object `brand`;
+- a file is the text of its field, unless none was chosen, and `file_name` says how it is called.
 """
 
+import asyncio
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from types import NoneType
@@ -15,7 +18,9 @@ from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
-from aiohttp import web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.api.execution import read_body
 from gateway.api.inputs import Field, fields_of, read_input, refusal_of, unknown_field
@@ -36,6 +41,8 @@ async def read_fields(
 ) -> dict[str, list[str]]:
     """The fields of a form that was sent, each with all its values. Raises `Refused`."""
     body = await read_body(request, bytes_max)
+    if request.content_type == "multipart/form-data":
+        return await _parts_of(request, body)
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX, errors="strict"
@@ -47,6 +54,38 @@ async def read_fields(
         # Browsers end the lines of a text area as mail does.
         fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
     return fields
+
+
+async def _parts_of(request: web.Request, body: bytes) -> dict[str, list[str]]:
+    """The same of a form with a file (RFC 7578). Raises `Refused`."""
+    content = StreamReader(BaseProtocol(asyncio.get_running_loop()), limit=len(body) + 1)
+    content.feed_data(body)
+    content.feed_eof()
+    fields: dict[str, list[str]] = {}
+    try:
+        reader = MultipartReader(request.headers, content)
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, BodyPartReader) or len(fields) > FORM_FIELDS_MAX:
+                raise ValueError("parts within parts, or too many of them")
+            data, name = bytes(await part.read(decode=True)), part.name or ""
+            if part.filename is None:
+                fields.setdefault(name, []).append(data.decode().replace("\r\n", "\n"))
+            elif part.filename or data:
+                fields.setdefault(name, []).append(text_of_file(data))
+                fields["file_name"] = [part.filename]
+    except (ValueError, RuntimeError, HttpProcessingError) as error:
+        raise Refused(Code.VALIDATION, "The form cannot be read.") from error
+    return fields
+
+
+def text_of_file(data: bytes) -> str:
+    """A text file as spreadsheets save it: UTF-8, UTF-16 with its mark, or Windows' Latin."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def given_of(op: Operation, texts: Texts) -> msgspec.Struct:

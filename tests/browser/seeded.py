@@ -39,6 +39,9 @@ async def seed(server: ApiServer) -> dict[str, Any]:
             "activate": True if number % 4 != 3 else "later",
         }
         await server.done("POST", "/api/v1/devices", made)
+    listed = {"company_id": low, "csv": f"serial,name\n1100000021,{HOSTILE[:20]}\n"}
+    listed |= {"activate": "later", "file_name": "pumps <b>.csv"}
+    imported = await server.done("POST", "/api/v1/devices/import", listed)
     member = {**CHILD, "role": "administrator"}
     carla = await server.done("POST", f"/api/v1/companies/{low}/members", member)
     invited = {"email": "ines@example.org", "company_id": low, "role": "basic"}
@@ -51,6 +54,7 @@ async def seed(server: ApiServer) -> dict[str, Any]:
     ]
     return {
         "code": code["id"],
+        "import": imported["id"],
         "member": carla["id"],
         "membership": own["id"],
         "operation": moved["operation_id"],

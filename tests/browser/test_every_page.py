@@ -55,6 +55,9 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "/devices/act": tuple(
         f"/devices/act?action={name}&serials={{serial}},{{hostile}}" for name in fleet_acts.ACTS
     ),
+    "/devices/import": ("/devices/import",),
+    "/devices/imports": ("/devices/imports",),
+    "/devices/imports/{import_id}/undo": ("/devices/imports/{import}/undo",),
     "/devices/register": ("/devices/register",),
     "/devices/{serial}": ("/devices/{serial}?range=year", "/devices/{hostile}"),
     "/devices/{serial}/join": ("/devices/{serial}/join",),
@@ -82,6 +85,7 @@ OTHERS = frozenset(
         "/companies/choose",
         "/companies/options",
         "/companies/{company_id}/children",
+        "/devices/import/example.csv",
         "/enter",
         "/healthz",
         "/fleet/columns",
