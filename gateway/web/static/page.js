@@ -1,12 +1,15 @@
 // What every page does: keeps itself fresh, opens dialogs, says when the server or the sign-in is
 // gone. Without it pages work all the same, one by one.
 
+import { becomeChildren } from "./becoming.js";
+
 const main = document.getElementById("content");
 const lost = document.getElementById("lost");
 const words = document.getElementById("words")?.dataset ?? {};
 const REFRESH_S = 30; // ages grow though nothing happens
 const SETTLE_MS = 700; // several events make one refresh
 const AT_MOST_EVERY_MS = 2000;
+const BRANCHES_MAX = 30; // so many open ones are kept fresh
 
 // The reader's time zone, in which the server writes.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -33,66 +36,20 @@ function signInAddress() {
 
 let over = false;
 
-function isOver(answer, page) {
+function isOver(answer) {
   if (answer.status === 401 || (answer.redirected && new URL(answer.url).pathname === "/login")) {
     say(words.out, words.inAgain, signInAddress());
-    over = true;
-  } else if (page && page.dataset.version !== main.dataset.version) {
-    say(words.new, words.reload, location.href);
     over = true;
   }
   return over;
 }
 
-// Changes only what differs, so that focus, selection and scrolling stay where they are.
-
-function sameKind(a, b) {
-  return a.nodeType === b.nodeType && a.nodeName === b.nodeName && key(a) === key(b);
-}
-
-function key(node) {
-  return node.nodeType === Node.ELEMENT_NODE ? node.id || node.getAttribute("data-key") : null;
-}
-
-function kept(node) {
-  return (
-    node.nodeType === Node.ELEMENT_NODE &&
-    (node.hasAttribute("data-keep") || node.matches("form.do, [open], :focus"))
-  );
-}
-
-function become(present, wanted) {
-  if (present.nodeType !== Node.ELEMENT_NODE) {
-    if (present.nodeValue !== wanted.nodeValue) present.nodeValue = wanted.nodeValue;
-    return;
+function isNewer(page) {
+  if (page.dataset.version !== main.dataset.version) {
+    say(words.new, words.reload, location.href);
+    over = true;
   }
-  if (kept(present)) return;
-  for (const { name } of [...present.attributes]) {
-    if (!wanted.hasAttribute(name)) present.removeAttribute(name);
-  }
-  for (const { name, value } of wanted.attributes) {
-    if (present.getAttribute(name) !== value) present.setAttribute(name, value);
-  }
-  becomeChildren(present, wanted);
-}
-
-function becomeChildren(present, wanted) {
-  let at = present.firstChild;
-  for (const next of [...wanted.childNodes]) {
-    if (at && sameKind(at, next)) {
-      become(at, next);
-      at = at.nextSibling;
-    } else {
-      const fresh = document.importNode(next, true);
-      present.insertBefore(fresh, at);
-      window.htmx?.process(fresh);
-    }
-  }
-  while (at) {
-    const after = at.nextSibling;
-    if (!kept(at)) at.remove();
-    at = after;
-  }
+  return over;
 }
 
 // Freshness: events of the server say when; `data-live` names the kinds, `data-refresh` seconds.
@@ -102,23 +59,40 @@ let due = null;
 let refreshedAt = Date.now();
 let answeredAt = new Date();
 
+// What stands at the address now; nothing where the sign-in is over.
+async function read(href) {
+  const answer = await fetch(href, {
+    headers: { Accept: "text/html", "X-Refresh": "true" },
+    signal: AbortSignal.timeout(10000),
+  });
+  if (isOver(answer)) return null;
+  if (!answer.ok) throw new Error(String(answer.status));
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+// The page knows nothing of branches that were opened: each is asked for as it was then.
+async function refreshBranches() {
+  const open = [...main.querySelectorAll("details.branch[open]")].slice(0, BRANCHES_MAX);
+  for (const branch of open) {
+    const below = branch.querySelector(":scope > .below");
+    if (!branch.isConnected || !below?.querySelector(":scope > .tree")) continue; // gone, or on its way
+    const fresh = await read(branch.getAttribute("hx-get"));
+    if (!fresh) return;
+    becomeChildren(below, fresh.body);
+  }
+}
+
 async function refresh() {
   due = null;
   if (over || document.visibilityState !== "visible") return;
   if (main.querySelector(".selecting input:checked")) return; // rows are being chosen
   refreshedAt = Date.now();
   try {
-    const answer = await fetch(location.href, {
-      headers: { Accept: "text/html", "X-Refresh": "true" },
-      signal: AbortSignal.timeout(10000),
-    });
-    if (isOver(answer)) return;
-    if (!answer.ok) throw new Error(String(answer.status));
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const fresh = page.getElementById("content");
-    if (!fresh || isOver(answer, fresh)) return;
+    const fresh = (await read(location.href))?.getElementById("content");
+    if (!fresh || isNewer(fresh)) return;
     becomeChildren(main, fresh);
     if (fresh.dataset.live) main.dataset.live = fresh.dataset.live; // goes on from here
+    await refreshBranches();
     answeredAt = new Date();
     lost.hidden = true;
     document.dispatchEvent(new CustomEvent("refreshed"));
@@ -168,6 +142,15 @@ if (main && (main.dataset.live || main.dataset.refresh)) {
   follow();
 }
 
+// A branch that is opened again shows what is there now.
+main?.addEventListener(
+  "toggle",
+  (event) => {
+    if (event.target.matches("details.branch[open]:has(> .below > .tree)")) refreshSoon();
+  },
+  true,
+);
+
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") {
     follow();
@@ -181,9 +164,33 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) follow();
 });
 
+// On a phone not all rooms fit: the one where one is can be seen.
+document.querySelector(".rooms [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // Dialogs: a page of its own whose `.dialog-body` is shown in front of this one.
 
 const dialog = document.getElementById("dialog");
+
+// A field in front may be called as one of the page behind it: its label names the one in front.
+const NAMING = ["for", "list", "aria-describedby", "aria-labelledby", "aria-controls"];
+
+function ownIds(body) {
+  const inFront = new Map();
+  for (const node of body.querySelectorAll("[id]")) {
+    if (!document.getElementById(node.id)) continue;
+    inFront.set(node.id, `front-${node.id}`);
+    node.id = `front-${node.id}`;
+  }
+  const named = (id) => inFront.get(id) ?? id;
+  for (const name of NAMING) {
+    for (const node of body.querySelectorAll(`[${name}]`)) {
+      node.setAttribute(name, node.getAttribute(name).split(" ").map(named).join(" "));
+    }
+  }
+  for (const node of body.querySelectorAll('[hx-target^="#"]')) {
+    node.setAttribute("hx-target", `#${named(node.getAttribute("hx-target").slice(1))}`);
+  }
+}
 
 async function openDialog(href) {
   let answer;
@@ -206,7 +213,9 @@ async function openDialog(href) {
   close.setAttribute("aria-label", words.close);
   close.textContent = "✕";
   close.addEventListener("click", () => dialog.close());
-  dialog.replaceChildren(close, document.importNode(body, true));
+  dialog.replaceChildren();
+  ownIds(body);
+  dialog.append(close, document.importNode(body, true));
   const title = dialog.querySelector("h1, h2");
   if (title) title.id = "dialog-title";
   for (const input of dialog.querySelectorAll('input[name="then"]')) {
@@ -214,6 +223,8 @@ async function openDialog(href) {
       input.value = location.pathname + location.search;
     }
   }
+  // Whoever opens a form means to fill it in.
+  dialog.querySelector("input:not([type=hidden]), select, textarea")?.setAttribute("autofocus", "");
   window.htmx?.process(dialog);
   dialog.showModal();
   dialog.dispatchEvent(new CustomEvent("opened", { bubbles: true }));
