@@ -132,8 +132,7 @@ async def test_it_is_text_on_every_page(tmp_path: Path, database: Address) -> No
         watched = Watched(tab, [server.url])
         await watched.begin()
         await sign_in(tab, server, "es")
-        columns = {"name": "fleetgate_columns", "value": COLUMNS, "url": server.url}
-        await context.add_cookies([columns])  # type: ignore[list-item]
+        await tab.evaluate(f"document.cookie = 'fleetgate_columns={COLUMNS}; path=/'")
         for address in PAGES:
             answer = await tab.goto(server.url + address.format(**ids))
             assert answer is not None and answer.status == 200, address
