@@ -30,10 +30,10 @@ class Visitor:
         self._client = client
 
     async def sees(self, path: str, language: str = "en", *, status: int = 200) -> str:
-        """The text of a page, its tags included."""
+        """The text of a page, its tags included; of a file without a language."""
         headers = {"Accept": "text/html"}
         sign = "&" if "?" in path else "?"
-        address = f"{self.server.url}{path}{sign}lang={language}"
+        address = f"{self.server.url}{path}" + (f"{sign}lang={language}" if language else "")
         async with self._client.get(address, headers=headers) as response:
             text = await response.text()
             assert response.status == status, (path, text)
