@@ -34,6 +34,7 @@ from gateway.web.field_labels import field_label
 from gateway.web.languages import language_of, words_of
 from gateway.web.rendering import render
 from gateway.web.spoken import refusal_text, spoken, title_of
+from gateway.web.writing import with_moments
 
 COMPANY_COOKIE = "fleetgate_company"
 ALL_COMPANIES = "all"
@@ -172,6 +173,10 @@ async def show(
 def write(look: Look, template: str, address: str, values: Mapping[str, Any]) -> str:
     """The text of a page with what every page has."""
     reader = look.reader
+
+    def here(said: str) -> str:
+        return with_moments(said, reader.zone, reader.language)
+
     shared = {
         "address": address,
         "closed_choices": look.closed_choices,
@@ -186,9 +191,9 @@ def write(look: Look, template: str, address: str, values: Mapping[str, Any]) ->
         "me": reader.me,
         "name_of_company": look.name_of_company,
         "now": look.now,
-        "refusal_text": partial(refusal_text, reader.language),
+        "refusal_text": lambda text: here(refusal_text(reader.language, text)),
         "second_factor_needed": reader.principal.second_factor_needed,
-        "spoken": partial(spoken, reader.language),
+        "spoken": lambda text: here(spoken(reader.language, text)),
         "title_of": partial(title_of, reader.language),
         "translated": look.translated,
         "version": look.services.site.version,

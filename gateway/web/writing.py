@@ -1,5 +1,6 @@
 """How pages write values: times in the reader's zone, numbers and days in the reader's way."""
 
+import re
 import unicodedata
 from datetime import date, datetime
 from typing import Any
@@ -20,6 +21,7 @@ KIB = 1024
 NONE = "–"
 THEIRS_CHARS_MAX = 300
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 _JOINERS = "\u200c\u200d\N{SOFT HYPHEN}"
 
 
@@ -44,15 +46,17 @@ def bytes_text(size: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`12 s`, `5 min`, `3 h 12 min`, `8 d 4 h`."""
+    """`12 s`, `5 min`, `3 h 12 min`, `8 d 4 h`; `1 h` where nothing is over."""
     whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3_600:
         return f"{whole // 60} min"
     if whole < 86_400:
-        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+        hours, minutes = whole // 3_600, whole % 3_600 // 60
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = whole // 86_400, whole % 86_400 // 3_600
+    return f"{days} d {hours} h" if hours else f"{days} d"
 
 
 def milliseconds_text(value: float) -> str:
@@ -96,19 +100,25 @@ def theirs(text: Any, most: int = THEIRS_CHARS_MAX) -> Markup:
     return Markup("<bdi>{}{}</bdi>").format(shown, ending)
 
 
-def _locale(context: Context) -> str:
+def _locale(language: str) -> str:
     """Whose habits dates and numbers follow: English is that of readers in Europe."""
-    language: str = context["language"]
     return "en_GB" if language == "en" else language
+
+
+def moment_text(at: str, zone: ZoneInfo, language: str) -> str:
+    """`31 Jan 2027, 13:00:05`, in this zone and language."""
+    return str(format_datetime(instant_of(at), "medium", zone, locale=_locale(language)))
+
+
+def with_moments(text: str, zone: ZoneInfo, language: str) -> str:
+    """A sentence whose instants stand in this zone and language."""
+    return _INSTANT.sub(lambda found: moment_text(found[0], zone, language), text)
 
 
 @pass_context
 def local_text(context: Context, at: str | None) -> str:
     """`31 Jan 2027, 13:00:05`, in the reader's zone and language."""
-    if not at:
-        return NONE
-    zone: ZoneInfo = context["zone"]
-    return str(format_datetime(instant_of(at), "medium", zone, locale=_locale(context)))
+    return moment_text(at, context["zone"], context["language"]) if at else NONE
 
 
 @pass_context
@@ -118,7 +128,7 @@ def day_text(context: Context, at: str | date | None) -> str:
         return NONE
     if isinstance(at, str):
         at = date.fromisoformat(at) if len(at) == 10 else instant_of(at).astimezone(context["zone"])
-    return str(format_date(at, "medium", locale=_locale(context)))
+    return str(format_date(at, "medium", locale=_locale(context["language"])))
 
 
 @pass_context
@@ -152,7 +162,7 @@ def credits_text(context: Context, days: int | None) -> str:
     credits, rest = divmod(whole, DAYS_PER_CREDIT)
     parts = []
     if credits or not rest:
-        shown = format_decimal(credits, locale=_locale(context))
+        shown = format_decimal(credits, locale=_locale(context["language"]))
         parts.append(_counted(context, "%(shown)s credit", "%(shown)s credits", credits, shown))
     if rest:
         parts.append(_counted(context, "%(shown)s day", "%(shown)s days", rest, str(rest)))

@@ -12,10 +12,13 @@ from gateway.storage.address import Address
 from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
 from tests.browser import browsing
 from tests.browser.seeded import seed
+from tests.browser.watching import PHONE
 
 pytestmark = [pytest.mark.either_engine, pytest.mark.timeout(120)]
 
 FRESH_MS_MAX = 20_000
+# What scripts fill in by themselves is theirs.
+_NODES = "[...document.querySelectorAll('#content *:not([data-keep] *)')]"
 
 
 @asynccontextmanager
@@ -88,6 +91,27 @@ async def test_typing_stays_when_something_before_it_goes_away(
         await expect(tab.locator("#content > .note.warn")).to_have_count(0)
         assert await tab.evaluate("document.activeElement === window.typed")
         assert await name.input_value() == "The crane's PLC"
+
+
+async def test_where_nothing_happened_nothing_is_replaced(
+    tmp_path: Path, database: Address
+) -> None:
+    pages = (
+        *("/devices", "/devices/{serial}", "/devices/{serial}/join", "/companies/{top}"),
+        *("/credits?company={top}", "/map", "/sessions/{session}", "/status"),
+    )
+    async with at(tmp_path, database, pages[0]) as (server, tab, ids):
+        for page in pages:
+            await tab.goto(server.url + page.format(**ids))
+            await tab.evaluate(f"window.before = {_NODES}")
+            await refresh(tab)
+            replaced = await tab.evaluate(f"""() => {{
+                const now = {_NODES};
+                const gone = window.before.filter((one) => !one.isConnected);
+                const fresh = now.filter((one) => !window.before.includes(one));
+                return [...fresh, ...gone].map((one) => one.outerHTML);
+            }}""")
+            assert replaced == [], page
 
 
 async def test_rows_that_are_ticked_stay_ticked(tmp_path: Path, database: Address) -> None:
@@ -163,3 +187,13 @@ async def test_fields_of_a_dialog_have_names_of_their_own(
         }"""
         assert await tab.evaluate(twice) == []
         assert await tab.locator("main").get_by_label("Name", exact=True).input_value() == ""
+
+
+async def test_the_room_where_one_is_can_be_seen_on_a_phone(
+    tmp_path: Path, database: Address
+) -> None:
+    async with at(tmp_path, database, "/devices") as (server, tab, _):
+        await tab.set_viewport_size(PHONE)
+        for room in ("/audit", "/status"):
+            await tab.goto(server.url + room)
+            await expect(tab.locator(".rooms [aria-current]")).to_be_in_viewport(ratio=1)

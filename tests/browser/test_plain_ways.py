@@ -79,6 +79,9 @@ async def test_the_main_path_without_scripts(tmp_path: Path, database: Address) 
         await tab.get_by_role("button", name="Move credits", exact=True).click()
         await expect(tab.get_by_role("alert")).to_be_visible()
         await tab.get_by_role("link", name="Back").click()
+        for address, what in (("/map", "The map"), (f"/devices/{NOT_ACTIVE}", "Plots")):
+            await tab.goto(server.url + address)
+            await expect(tab.locator(".note", has_text=f"{what} need")).to_be_visible()
         # Menus are plain ones, and lists filter by a button.
         await tab.goto(f"{server.url}/devices")
         await tab.locator("#by-state").select_option("off")

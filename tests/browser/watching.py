@@ -1,5 +1,6 @@
 """Watches a tab while it shows pages: what a browser complains of, and what no page may do."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,24 @@ _TEXTS = """() => {
   }
   return found;
 }"""
+# What a browser lets pass, though a label or a screen reader would be led astray.
+_ASTRAY = """() => {
+  const all = [...document.querySelectorAll("[id]")].map((node) => node.id);
+  const wrong = all.filter((id, at) => all.indexOf(id) !== at).map((id) => `id twice: ${id}`);
+  for (const name of ["for", "aria-describedby", "aria-labelledby"]) {
+    for (const node of document.querySelectorAll(`[${name}]`)) {
+      for (const id of node.getAttribute(name).split(" ")) {
+        // The dialog is empty until it is opened.
+        if (id && id !== "dialog-title" && !document.getElementById(id)) {
+          wrong.push(`${name} of nothing: ${id}`);
+        }
+      }
+    }
+  }
+  return wrong;
+}"""
+# Instants are shown in the reader's own zone.
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
 _VIOLATIONS = """() => {
   window.violations = [];
   document.addEventListener("securitypolicyviolation", (event) => {
@@ -76,6 +95,11 @@ class Watched:
             self.wrong.append(f"content policy: {one}")
         if await self.tab.evaluate("document.documentElement.lang") != language:
             self.wrong.append("not in the language that was asked for")
+        self.wrong += await self.tab.evaluate(_ASTRAY)
+        texts = await self.tab.evaluate(_TEXTS)
+        self.wrong += [
+            f"an instant as programs write it: {one!r}" for one in texts if _INSTANT.search(one)
+        ]
         self.wrong += [f"not translated: {one!r}" for one in await self.untranslated(language)]
         self.wrong[self._named :] = [f"{where}: {one}" for one in self.wrong[self._named :]]
         self._named = len(self.wrong)

@@ -26,6 +26,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 class Guest:
+    away = False
+
     def __init__(self) -> None:
         self.reason = ""
 

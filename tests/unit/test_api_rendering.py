@@ -17,7 +17,9 @@ from gateway.web.writing import (
     milliseconds_text,
     number_text,
     signal_bars,
+    with_moments,
 )
+from gateway.web.zones import zone_of
 
 ROOM = Path(gateway.web.__file__).parent
 
@@ -29,11 +31,13 @@ def test_figures_are_written_for_people() -> None:
         "1.0 KiB",
         "4.8 MiB",
     ]
-    assert [duration_text(n) for n in (-3, 59, 60, 3_600, 90_000)] == [
+    assert [duration_text(n) for n in (-3, 59, 60, 3_600, 3_720, 86_400, 90_000)] == [
         "0 s",
         "59 s",
         "1 min",
-        "1 h 0 min",
+        "1 h",
+        "1 h 2 min",
+        "1 d",
         "1 d 1 h",
     ]
     assert [milliseconds_text(n) for n in (0.44, 12.3, 3_100)] == ["0.4 ms", "12 ms", "3.1 s"]
@@ -88,3 +92,12 @@ def test_pages_hold_nothing_that_the_content_policy_forbids() -> None:
     for path in (ROOM / "static").iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org", "")
         assert "http://" not in text and "https://" not in text, path.name
+
+
+def test_instants_in_sentences_stand_in_the_readers_zone() -> None:
+    said = "The last time was 2026-11-23T17:28:31Z, before 2026-11-24T00:00:00.250Z."
+    assert with_moments(said, zone_of("Europe/Madrid"), "es") == (
+        "The last time was 23 nov 2026, 18:28:31, before 24 nov 2026, 1:00:00."
+    )
+    for other in ("2026-11-23", "x2026-11-23T17:28:31Z", "17:28:31"):
+        assert with_moments(other, zone_of("Europe/Madrid"), "en") == other

@@ -16,7 +16,8 @@ function key(node) {
 // A form that is filled in stays; a button that does one thing at once only while it does it.
 function kept(node) {
   if (node.nodeType !== Node.ELEMENT_NODE) return false;
-  if (node.hasAttribute("data-keep")) return true;
+  // Where scripts run, what is for browsers without them is a text, and elsewhere it is a page.
+  if (node.hasAttribute("data-keep") || node.nodeName === "NOSCRIPT") return true;
   if (node.matches("input:focus, select:focus, textarea:focus")) return true;
   if (!node.matches("form.do")) return false;
   return (

@@ -165,7 +165,14 @@ window.addEventListener("pageshow", (event) => {
 });
 
 // On a phone not all rooms fit: the one where one is can be seen.
-document.querySelector(".rooms [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+function showRoom() {
+  const room = document.querySelector(".rooms [aria-current]");
+  if (!room) return;
+  const rooms = room.parentElement;
+  rooms.scrollLeft = room.offsetLeft - (rooms.clientWidth - room.clientWidth) / 2;
+}
+showRoom();
+window.addEventListener("resize", showRoom);
 
 // Dialogs: a page of its own whose `.dialog-body` is shown in front of this one.
 
