@@ -22,10 +22,20 @@ from broker.relay.limits import Limits
 from broker.relay.relay import Relay, WebMaker
 from broker.relay.session import Session
 from gateway.join.ca import KeyFiles, prepare_keys
+from tests.echo_stream import echo
 from tests.ports import free_port
 from wire.budget import SESSION_BYTES, Budget
 from wire.frames import FrameReader
-from wire.hello import LINK_NAME, Answered, Hello, Word, answered_of, hello_bytes, resume_bytes
+from wire.hello import (
+    FORGOTTEN,
+    LINK_NAME,
+    Answered,
+    Hello,
+    Word,
+    answered_of,
+    hello_bytes,
+    resume_bytes,
+)
 from wire.link import Link
 from wire.relay_control import Lease
 from wire.stream import Stream
@@ -144,6 +154,7 @@ class RawDevice(asyncio.Protocol):
         self.secret = secrets.token_bytes(32)
         self.accepted: list[Stream] = []
         self.link: Link | None = None
+        self.link_before: Link | None = None  # what RESUMED goes on with
         self.answered: asyncio.Future[Answered] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -156,9 +167,11 @@ class RawDevice(asyncio.Protocol):
         async with asyncio.timeout(LIMIT_S):
             return await self.answered
 
-    async def resume(self, session: str, generation: int, secret: bytes = b"") -> Answered:
+    async def resume(
+        self, session: str, generation: int, secret: bytes = b"", received: int = FORGOTTEN
+    ) -> Answered:
         self.secret = secret or self.secret
-        self.transport.write(resume_bytes(self.secret, session, generation, 0))
+        self.transport.write(resume_bytes(self.secret, session, generation, received))
         async with asyncio.timeout(LIMIT_S):
             return await self.answered
 
@@ -176,7 +189,8 @@ class RawDevice(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.link is not None:
-            self.link.receive(data)
+            if self.link.carries(self.transport):
+                self.link.receive(data)
             return
         frame = self._reader.first(data)
         if frame is None:
@@ -193,6 +207,10 @@ class RawDevice(asyncio.Protocol):
                 on_open=self._accept,
                 reader=self._reader,
             )
+            self.link.start()
+        elif answered.word is Word.RESUMED and self.link_before is not None:
+            self.link = self.link_before
+            self.link.attach(self.transport, self._reader, answered.received)
             self.link.start()
         self.answered.set_result(answered)
 
@@ -213,35 +231,10 @@ class RawDevice(asyncio.Protocol):
             self.link.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.link is not None:
+        if self.link is not None and self.link.carries(self.transport):
             self.link.lost()
         if not self.lost.done():
             self.lost.set_result(None)
-
-
-class Echo:
-    """Sends back what comes."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        stream.user = self
-
-    def stream_data(self, data: bytes) -> None:
-        self.stream.write(data)
-        self.stream.took(len(data))
-
-    def stream_finished(self) -> None:
-        self.stream.finish()
-
-    def stream_ended(self, reason: str) -> None:
-        pass
-
-    def stream_room(self) -> None:
-        pass
-
-
-def echo(stream: Stream) -> None:
-    Echo(stream)
 
 
 class Visitor:

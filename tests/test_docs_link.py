@@ -2,8 +2,13 @@
 
 import re
 
+from agent.links.session_link import FORGET_S
+from broker.connect.session import FORGET_S as CONNECT_FORGET_S
+from broker.relay import detached
+from broker.relay.limits import Limits
+from broker.relay.session import LINK_WAIT_S
 from tests.contract.tables import ROOT, tables
-from wire import budget, channel, frames, hello, link, stream, streams
+from wire import budget, channel, frames, hello, link, stream, streams, vigil
 
 PAGE = (ROOT / "docs" / "link.md").read_text(encoding="utf-8")
 TABLES = tables("link.md")
@@ -23,7 +28,7 @@ def test_words_are_those_of_the_program() -> None:
 
 
 def test_figures_are_those_of_the_program() -> None:
-    text = re.sub(r"\s+", " ", PAGE)
+    text = re.sub(r"\s+", " ", PAGE.replace("**", ""))
     kib, mib = 1024, 1024 * 1024
     figures = {
         f"at most {frames.PAYLOAD_BYTES_MAX:,} bytes": True,
@@ -32,6 +37,16 @@ def test_figures_are_those_of_the_program() -> None:
         "1 MiB, and up to 8 MiB": (mib, 8 * mib)
         == (channel.REPLAY_BYTES_FIRST, channel.REPLAY_BYTES_MAX),
         "by at most 64 KiB": 64 * kib == channel.CONTROL_BYTES_MAX,
+        "-1: the dialling side has nothing left": hello.FORGOTTEN == -1,
+        "by the dialling side after 3 s while streams are open": link.QUIET_OPEN_S == 3,
+        "nothing was heard for 3 s": vigil.NOTICE_S == 3,
+        "at most 15 s, and back to 3 s": vigil.PATIENCE_S_MAX == 15,
+        "keeps a channel for 60 s": detached.DETACHED_S == 60,
+        "within a quarter of its memory (256 MiB)": 256 * mib == detached.DETACHED_BYTES,
+        "an eighth of its memory free": budget.SHARE == 8,
+        "waits for 15 s": LINK_WAIT_S == 15,
+        "90 s after the loss": FORGET_S == 90 == CONNECT_FORGET_S,
+        "has 32 links already": Limits().links_per_session == 32,
         "every 0.5 s while data flows": link.BUSY_PING_S == 0.5,
         "hears nothing for 15 s": link.SILENCE_S_MAX == 15 == link.QUIET_S,
         "16 KiB before the first WINDOW": 16 * kib == stream.WINDOW_BYTES_LEAST,

@@ -108,7 +108,12 @@ class Channel:
         self._reported = self.received
         return count_frame(Kind.ACK, self.received)
 
-    def resume(self, count: int) -> list[bytes]:
+    def state(self) -> int:
+        """How much was taken, as a hello says it: no ACK is owed for that."""
+        self._reported = self.received
+        return self.received
+
+    def resume(self, count: int) -> deque[bytes]:
         """What to send again to a side that says it has taken so much. Raises `LinkError`."""
         self.confirm(count)
-        return [frame for frame, _ in self._kept]
+        return deque(frame for frame, _ in self._kept)

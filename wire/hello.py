@@ -12,6 +12,7 @@ from wire.tickets import TICKET_CHARS_MAX, is_session_id
 VERSION = 1
 SECRET_BYTES = 32
 LINK_NAME = "link.fleetgate"  # SNI, and the name in the certificate of the own CA
+FORGOTTEN = -1  # said instead of a count by a side that has nothing left of the channel
 
 
 class Hello(NamedTuple):
@@ -22,7 +23,10 @@ class Hello(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """The first word of a later connection; `received` counts the channel's bytes taken."""
+    """The first word of a later connection; `received` counts the channel's bytes taken.
+
+    It is `FORGOTTEN` where the dialling side cannot go on with the channel.
+    """
 
     session: str
     generation: int
@@ -102,7 +106,7 @@ def greeting_of(frame: Frame) -> Hello | Resume:
     return Resume(
         str(session),
         checked_integer(body.get("generation"), 1, NUMBER_MAX, "generation"),
-        checked_integer(body.get("received"), 0, NUMBER_MAX, "received"),
+        checked_integer(body.get("received"), FORGOTTEN, NUMBER_MAX, "received"),
         _hex(body.get("proof"), hashlib.sha256().digest_size, "proof"),
     )
 
@@ -126,7 +130,8 @@ def answered_of(frame: Frame) -> Answered:
 
 
 def _check_version(body: dict[str, object]) -> None:
-    if body.get("v") != VERSION:
+    version = body.get("v")
+    if type(version) is not int or version != VERSION:
         raise LinkError("hello: version")
 
 

@@ -95,25 +95,26 @@ class RelayConnection(asyncio.BufferedProtocol):
         """Bytes of the link, after those of the answer."""
         data = bytes(self._buffer[:nbytes])
         if self.link is not None:
-            self.link.receive(data)
+            if self.link.carries(self._transport):
+                self.link.receive(data)
         elif not self._answered.done():
             self._read_answer(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._gone.set()
-        if self.link is not None:
+        if self.link is not None and self.link.carries(self._transport):
             self.link.lost()
         self._settle("the relay ended the connection")
 
     def pause_writing(self) -> None:
         """The network does not keep up."""
-        if self.link is not None:
+        if self.link is not None and self.link.carries(self._transport):
             self.link.pause()
 
     def resume_writing(self) -> None:
         """It does again."""
-        if self.link is not None:
+        if self.link is not None and self.link.carries(self._transport):
             self.link.resume()
 
     def _read_answer(self, data: bytes) -> None:
@@ -134,3 +135,14 @@ class RelayConnection(asyncio.BufferedProtocol):
         if not self._answered.done():
             self._error = error
             self._answered.set_result(None)
+
+
+def said_of(error: Exception | None) -> str:
+    """The error as people are told it; of certificates the reason is what matters."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate: {error.verify_message}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,30 +1,30 @@
-"""One session: its link to a relay, made again after each loss, until the session is over."""
+"""One session: its link to a relay, carried by one connection after the other until it is over."""
 
 import asyncio
 import logging
 import secrets
-import ssl
-from collections.abc import Callable
-from random import Random
-from typing import NamedTuple
 
-from agent.clock import Clock
 from agent.errors import ConnectionFailed
-from agent.links.allow import AllowList
-from agent.links.relay_connection import HOST_S_MAX, RelayConnection
-from agent.links.resolver import Resolve
-from agent.links.target import DialTarget, TargetDialler
+from agent.links.relay_connection import HOST_S_MAX, RelayConnection, said_of
+from agent.links.surroundings import Surroundings
+from agent.links.target import TargetDialler
 from agent.waiting import until_set
 from wire.budget import AGENT_SESSION_BYTES, Budget
 from wire.endings import Ended
-from wire.hello import SECRET_BYTES, Answered, Hello, Word, hello_bytes, resume_bytes
+from wire.frames import LinkError
+from wire.hello import FORGOTTEN, SECRET_BYTES, Answered, Word
 from wire.link import Link
+from wire.resuming import Bearer
 from wire.session_commands import LinkState, Open, Report
 
 log = logging.getLogger(__name__)
 
 BACKOFF_S_FIRST = 0.2
 BACKOFF_S_MAX = 10.0
+BACKOFF_S_KEPT = 0.8  # while the relay may still keep the channel, and a little longer
+KEPT_S = 120.0
+HANGS_S = 2.0
+FORGET_S = 90.0  # longer than the relay, which may notice the loss later
 LINGER_S = 2.0  # after a goodbye
 SURVIVED_S_MIN = 5.0  # what ends a link after so long is a new problem
 _LOOK_AT_CLOCK_S = 30.0  # the boot clock goes on while the loop's stands still in a sleep
@@ -34,18 +34,8 @@ _SESSION_OVER = "session_over"  # said of a ticket whose session has ended
 _TICKET_WRONG = "ticket_wrong"  # another one would not be better
 
 
-class Surroundings(NamedTuple):
-    """What all sessions of an agent share."""
-
-    allow: AllowList
-    dial_target: DialTarget
-    resolve: Resolve
-    tls: Callable[[], ssl.SSLContext]
-    clock: Clock
-    rng: Random
-    buffer: memoryview
-    opens_per_s: float
-    report: Callable[[Report], None]
+class _StillThere(Exception):
+    """The connection that was doubted lives."""
 
 
 class SessionLink:
@@ -56,28 +46,30 @@ class SessionLink:
         self.target = order.target
         self.reason = ""  # why it is over
         self.state: LinkState | None = None  # as reported last
-        self.link: Link | None = None
+        self.link: Link | None = None  # it waits for another connection where it has none
         self._around = around
         self._order = order
         self._ticket = order.ticket  # empty once it was shown to a relay
-        # Made before the first dial, so that a session whose answer is lost can be resumed.
-        self._secret = secrets.token_bytes(SECRET_BYTES)
-        self._generation = 0
+        self._bearer = Bearer(secrets.token_bytes(SECRET_BYTES))
+        self._began = False  # there was a link under this secret
         self._deadline_ms = around.clock.boot_ms() + order.left_s * 1_000
         self._told = asyncio.Event()  # there is a ticket that was not shown yet
         self._over = asyncio.Event()
         self._lost = asyncio.Event()
         self._loss = ""
-        self._connection: RelayConnection | None = None
+        self._connection: RelayConnection | None = None  # that carries the link, or did
+        self._dialled: RelayConnection | None = None  # the newest, which may not have begun
         self._attempt: asyncio.Timeout | None = None
         self._targets: TargetDialler | None = None
         self._ceiling_s = BACKOFF_S_FIRST
+        self._linked_s: float | None = None  # when there was a connection last
+        self._forget: asyncio.TimerHandle | None = None
         self._reported: Report | None = None  # since the last order
 
     @property
     def up(self) -> bool:
-        """Whether the link stands."""
-        return self.link is not None and not self.link.ended
+        """Whether the link has a connection."""
+        return self.link is not None and self.link.attached
 
     @property
     def until_ms(self) -> int:
@@ -98,19 +90,29 @@ class SessionLink:
             return True
         self._ticket = order.ticket
         self._told.set()
+        if same_relay and self._attempt is not None:
+            self._hurry(self._attempt)
         if not same_relay:
             # Whatever is under way leads to a relay that is no more.
-            self._secret = secrets.token_bytes(SECRET_BYTES)
+            self._new_secret()
             if self._attempt is not None:
                 self._attempt.reschedule(asyncio.get_running_loop().time())
             if self.link is not None:
                 self.link.bye("other_relay")
         return False
 
+    def _hurry(self, attempt: asyncio.Timeout) -> None:
+        """The device has just signed in: what hangs from before may hang in another network."""
+        now_s, until_s = asyncio.get_running_loop().time(), attempt.when()
+        began_s = now_s if until_s is None or attempt.expired() else until_s - HOST_S_MAX
+        if now_s - began_s > HANGS_S:
+            attempt.reschedule(now_s)
+
     def abandon(self) -> None:
         """Ends the connection without a word, as a power cut does; it will dial again."""
-        if self._connection is not None:
-            self._connection.abort()
+        for connection in (self._connection, self._dialled):
+            if connection is not None:
+                connection.abort()
 
     def end(self, reason: str) -> None:
         """It is over, for good."""
@@ -140,7 +142,7 @@ class SessionLink:
         finally:
             log.info("session ended session=%s reason=%s", self.id, self.reason)
             if self.link is not None:
-                self.link.lost()
+                self.link.end("link_lost")
             if self._connection is not None:
                 self._connection.abort()
             if self._targets is not None:
@@ -156,34 +158,51 @@ class SessionLink:
 
     async def _stay_linked(self) -> None:
         while not self._over.is_set():
-            answered = await self._dial()
-            if answered is None:
-                pass  # reported where it happened
-            elif answered.word in (Word.WELCOME, Word.FRESH):
+            if self.link is not None and not self.link.doubted:
+                # It was doubted, and lives.
+                self._lost.clear()
                 await self._live()
-            elif answered.word is Word.OVER or answered.reason == _SESSION_OVER:
-                self._report(LinkState.OVER, answered.reason or "over")
-                self.end(answered.reason or "over")
-            elif answered.word is Word.UNKNOWN:
-                await self._ask_for_ticket("")
             else:
-                self._report(LinkState.FAILED, answered.reason or "refused")
-                await self._refused(answered.reason)
+                answered = await self._dial()
+                if answered is not None:
+                    await self._heed(answered)
             await self._pause()
 
+    async def _heed(self, answered: Answered) -> None:
+        """What the relay said to the hello."""
+        if answered.word in (Word.WELCOME, Word.FRESH, Word.RESUMED):
+            await self._live()
+        elif answered.word is Word.OVER or answered.reason == _SESSION_OVER:
+            self._report(LinkState.OVER, answered.reason or "over")
+            self.end(answered.reason or "over")
+        else:
+            # What it does not know now, it will not know later either.
+            self._new_secret()
+            if self.link is not None:
+                self.link.end("link_lost")
+            if answered.word is not Word.UNKNOWN:
+                self._report(LinkState.FAILED, answered.reason or "refused")
+                await self._refused(answered.reason)
+            elif not self._ticket:
+                await self._ask_for_ticket("")
+
     async def _live(self) -> None:
-        """With a link, until it is lost."""
+        """With a connection, until it is lost or doubted."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         self._report(LinkState.UP)
         await self._lost.wait()
-        if loop.time() - began_s >= SURVIVED_S_MIN:
+        self._linked_s = loop.time()
+        if self._linked_s - began_s >= SURVIVED_S_MIN:
             self._ceiling_s = BACKOFF_S_FIRST
         if self._over.is_set():
             return
         if self._loss in _OVER:
             self._report(LinkState.OVER, self._loss)
             self.end(self._loss)
+            return
+        if self.up:
+            log.info("link doubted session=%s", self.id)
             return
         log.info("link lost session=%s reason=%s", self.id, self._loss)
         self._report(LinkState.LOST, self._loss)
@@ -204,7 +223,10 @@ class SessionLink:
     async def _pause(self) -> None:
         """Before the next attempt, unless a new ticket came."""
         wait_s = self._around.rng.uniform(0.0, self._ceiling_s)
-        self._ceiling_s = min(self._ceiling_s * 2, BACKOFF_S_MAX)
+        linked_s = self._linked_s
+        kept = linked_s is not None and asyncio.get_running_loop().time() - linked_s < KEPT_S
+        most_s = BACKOFF_S_KEPT if kept else BACKOFF_S_MAX
+        self._ceiling_s = min(self._ceiling_s * 2, most_s)
         if not self._over.is_set():
             await until_set(self._told, wait_s)
 
@@ -216,23 +238,25 @@ class SessionLink:
         order = self._order
         error: Exception | None = None
         for host in order.hosts:
-            if self._connection is not None:
+            if self._connection is not None and not self.up:
                 self._connection.abort()
             try:
                 async with asyncio.timeout(HOST_S_MAX) as self._attempt:
                     return await self._dial_host(host, order.port)
+            except _StillThere:
+                return None
             except (ConnectionFailed, OSError, ValueError) as failure:  # some host names are none
                 error = failure
             finally:
                 self._attempt = None
             if self._told.is_set():
                 return None  # another relay was named meanwhile
-            log.info("relay not reached session=%s host=%s error=%s", self.id, host, _said(error))
-        self._report(LinkState.FAILED, _said(error))
+            log.info("relay not reached session=%s host=%s error=%s", self.id, host, said_of(error))
+        self._report(LinkState.FAILED, said_of(error))
         return None
 
     async def _dial_host(self, host: str, port: int) -> Answered:
-        """Raises `ConnectionFailed`, `OSError`."""
+        """Raises `ConnectionFailed`, `OSError`, `_StillThere`."""
         answers: list[Answered] = []
         epoch = self._order.epoch
 
@@ -245,12 +269,10 @@ class SessionLink:
             answers.append(answered)
             if self._order.epoch != epoch:
                 connection.abort()
-            elif answered.word in (Word.WELCOME, Word.FRESH):
-                self._begin(connection)
             else:
-                connection.transport.close()
+                self._take(connection, answered)
 
-        connection = self._connection = RelayConnection(self._around.buffer, take)
+        connection = self._dialled = RelayConnection(self._around.buffer, take)
         try:
             await connection.greet(host, port, tls=self._around.tls(), hello=hello)
             if self._order.epoch != epoch:
@@ -262,18 +284,56 @@ class SessionLink:
 
     def _hello(self) -> bytes:
         """A ticket is shown once; if its answer is lost the secret does as well."""
-        ticket, self._ticket = self._ticket, ""
-        if ticket:
-            return hello_bytes(Hello(ticket, self._secret))
-        self._generation += 1
-        # Nothing is kept of an earlier channel, so nothing of it was received.
-        return resume_bytes(self._secret, self.id, self._generation, 0)
+        if not self._bearer.shown:
+            ticket, self._ticket = self._ticket, ""
+            return self._bearer.hello(ticket)
+        link = self.link
+        if link is None:
+            return self._bearer.resume(self.id, FORGOTTEN if self._began else 0)
+        if not link.doubted:
+            raise _StillThere
+        # Unread from here on: what it still brings is of a connection given up.
+        taken = link.detach()
+        self._wait_for_another()
+        return self._bearer.resume(self.id, taken)
+
+    def _new_secret(self) -> None:
+        """For the next ticket. Made before it is shown, so that a lost answer can be resumed."""
+        self._bearer = Bearer(secrets.token_bytes(SECRET_BYTES))
+        self._began = False
+
+    def _take(self, connection: RelayConnection, answered: Answered) -> None:
+        """The relay's answer, to be heeded before anything that comes behind it."""
+        # An answer that was lost may have been a welcome: then the channel stands at its beginning.
+        first = answered.word is Word.RESUMED and not self._began and not answered.received
+        if first or answered.word in (Word.WELCOME, Word.FRESH):
+            self._begin(connection)
+        elif answered.word is not Word.RESUMED:
+            connection.transport.close()
+        elif not self._go_on(connection, answered.received):
+            connection.abort()
+            self._lost.set()
+
+    def _go_on(self, connection: RelayConnection, count: int) -> bool:
+        """The same channel over another connection, if it can."""
+        link = self.link
+        if link is None:
+            return False
+        try:
+            link.attach(connection.transport, connection.reader, count)
+        except LinkError as error:
+            log.warning("a link cannot go on session=%s error=%s", self.id, error)
+            link.end("link_lost")
+            return False
+        self._start(link, connection)
+        return True
 
     def _begin(self, connection: RelayConnection) -> None:
-        """The relay admitted us: a new channel, in which it opens the streams."""
+        """A new channel, in which the relay opens the streams; those of the last are over."""
         assert self._targets is not None
+        if self.link is not None:
+            self.link.end("link_lost")
         loop = asyncio.get_running_loop()
-        self._lost.clear()
         link = Link(
             connection.transport,
             budget=Budget(AGENT_SESSION_BYTES),
@@ -281,17 +341,48 @@ class SessionLink:
             later=loop.call_later,
             on_end=self._link_ended,
             on_open=self._targets.accept,
+            on_loss=self._connection_lost,
+            on_doubt=self._lost.set,
             opens_per_s=self._around.opens_per_s,
             reader=connection.reader,
             linger_s=LINGER_S,
         )
-        self.link = connection.link = link
+        self.link, self._began = link, True
+        self._start(link, connection)
+
+    def _start(self, link: Link, connection: RelayConnection) -> None:
+        self._connection = connection
+        connection.link = link
+        self._stop_waiting()
+        self._lost.clear()
         # A ticket that came meanwhile is not needed, and would be too old at the next dial.
         self._ticket = ""
         self._told.clear()
         link.start()
 
+    def _connection_lost(self, reason: str) -> None:
+        self._loss = reason
+        self._wait_for_another()
+        self._lost.set()
+
+    def _wait_for_another(self) -> None:
+        """Streams wait with the link, but not for ever: the relay does not either."""
+        if self._forget is None:
+            loop = asyncio.get_running_loop()
+            self._forget = loop.call_later(FORGET_S, self._forget_link)
+
+    def _stop_waiting(self) -> None:
+        if self._forget is not None:
+            self._forget.cancel()
+            self._forget = None
+
+    def _forget_link(self) -> None:
+        self._forget = None
+        if self.link is not None and not self.link.attached:
+            self.link.end("link_lost")
+
     def _link_ended(self, reason: str) -> None:
+        self._stop_waiting()
         self.link = None
         self._loss = reason
         self._lost.set()
@@ -301,14 +392,3 @@ class SessionLink:
         if not self._over.is_set() and report != self._reported:
             self.state, self._reported = state, report
             self._around.report(report)
-
-
-def _said(error: Exception | None) -> str:
-    """The error as people are told it; of certificates the reason is what matters."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate: {error.verify_message}"
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -12,7 +12,8 @@ from agent.clock import Clock
 from agent.commands import CommandRefused
 from agent.links.allow import AllowList
 from agent.links.resolver import Resolve, SystemResolver
-from agent.links.session_link import SessionLink, Surroundings
+from agent.links.session_link import SessionLink
+from agent.links.surroundings import Surroundings
 from agent.links.target import DialTarget, dial_target
 from wire.heartbeat import WireError
 from wire.session_commands import Open, Report, open_of, session_of

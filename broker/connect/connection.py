@@ -10,8 +10,9 @@ from broker.connect import websocket, words
 from broker.connect.websocket import Opcode, WebSocketError
 from wire.frames import FrameReader
 from wire.heartbeat import WireError
-from wire.hello import Answered, Hello, Word, answered_of, hello_bytes
-from wire.link import Link, Transport
+from wire.hello import Answered, answered_of
+from wire.link import Link
+from wire.transport import Transport
 
 LINK_PATH = "/.fleetgate/link"
 DIAL_S_MAX = 10.0  # for one host: address, TCP, TLS, WebSocket and hello together
@@ -39,7 +40,14 @@ class Relay(NamedTuple):
     name: str
 
 
-MakeLink = Callable[[Transport, FrameReader], Link]
+# Makes the first frame, at the moment in which it is sent; it may raise `NotNeeded`.
+MakeHello = Callable[[], bytes]
+# Hears the relay's answer, and says which link goes on over this connection: none, if refused.
+TakeAnswer = Callable[[Answered, Transport, FrameReader], Link | None]
+
+
+class NotNeeded(Exception):
+    """The connection before this one lives."""
 
 
 class Connection(asyncio.Protocol):
@@ -48,14 +56,14 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         host: str,
-        hello: Hello,
-        make_link: MakeLink,
+        make_hello: MakeHello,
+        take_answer: TakeAnswer,
         answered: asyncio.Future[Answered],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._host = host
-        self._hello = hello
-        self._make_link = make_link
+        self._make_hello = make_hello
+        self._take_answer = take_answer
         self._answered = answered
         self._random_bytes = random_bytes
         self._key = websocket.key_text(random_bytes(websocket.KEY_BYTES))
@@ -64,6 +72,11 @@ class Connection(asyncio.Protocol):
         self._frames = FrameReader()
         self._socket: asyncio.Transport | None = None
         self._link: Link | None = None
+
+    @property
+    def link(self) -> Link | None:
+        """The link that it carries; None before, and once the link has gone to another."""
+        return self._link if self._link is not None and self._link.carries(self) else None
 
     # For the event loop
 
@@ -82,6 +95,9 @@ class Connection(asyncio.Protocol):
                 data = self._take_head(self._head + data)
             for piece in self._pieces.feed(data):
                 self._take(piece)
+        except NotNeeded as reason:
+            self._answered.set_exception(reason)
+            self.abort()
         except (WebSocketError, WireError) as error:
             self._fail(error)
 
@@ -90,18 +106,18 @@ class Connection(asyncio.Protocol):
         if not self._answered.done():
             said = words.of_os_error(exc) if isinstance(exc, OSError) else "it hung up"
             self._answered.set_exception(DialFailed(said))
-        if self._link is not None:
-            self._link.lost()
+        if self.link is not None:
+            self.link.lost()
 
     def pause_writing(self) -> None:
         """The socket does not keep up."""
-        if self._link is not None:
-            self._link.pause()
+        if self.link is not None:
+            self.link.pause()
 
     def resume_writing(self) -> None:
         """It does again."""
-        if self._link is not None:
-            self._link.resume()
+        if self.link is not None:
+            self.link.resume()
 
     # For the link
 
@@ -139,13 +155,14 @@ class Connection(asyncio.Protocol):
             return b""
         websocket.check_answer(head, self._key)
         self._head = None
-        self.write(hello_bytes(self._hello))
+        self.write(self._make_hello())
         return rest
 
     def _take(self, piece: websocket.Piece) -> None:
         if piece.opcode == Opcode.BINARY:
             if self._link is not None:
-                self._link.receive(piece.payload)
+                if self._link.carries(self):
+                    self._link.receive(piece.payload)
             else:
                 self._take_hello(piece.payload)
         elif piece.opcode == Opcode.PING:
@@ -160,9 +177,9 @@ class Connection(asyncio.Protocol):
         if first is None:
             return
         answered = answered_of(first)
-        if answered.word is Word.WELCOME:
-            # At once: what came behind the answer is the link's already.
-            self._link = self._make_link(self, self._frames)
+        # At once: what came behind the answer is the link's already.
+        self._link = self._take_answer(answered, self, self._frames)
+        if self._link is not None:
             self._link.start()
         self._answered.set_result(answered)
 
@@ -176,8 +193,8 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if not self._answered.done():
             self._answered.set_exception(DialFailed(_explanation(error)))
-        if self._link is not None:
-            self._link.lost("link_broken")
+        if self.link is not None:
+            self.link.lost("link_broken")
         self.abort()
 
 
@@ -206,17 +223,20 @@ def _cure(error: ssl.SSLCertVerificationError) -> str:
 
 async def dial(
     relay: Relay,
-    hello: Hello,
-    make_link: MakeLink,
+    make_hello: MakeHello,
+    take_answer: TakeAnswer,
     *,
     context: ssl.SSLContext | None,
     random_bytes: Callable[[int], bytes],
 ) -> Answered:
-    """Tries the relay's hosts in turn; the first answer counts. Raises `DialFailed`."""
+    """Tries the relay's hosts in turn; the first answer counts.
+
+    Raises `DialFailed`, and `NotNeeded` where `make_hello` does.
+    """
     failures: list[DialFailed] = []
     for host in relay.hosts:
         try:
-            return await _dial_host(host, relay, hello, make_link, context, random_bytes)
+            return await _dial_host(host, relay, make_hello, take_answer, context, random_bytes)
         except DialFailed as error:
             failures.append(error)
     for failure in failures:
@@ -228,8 +248,8 @@ async def dial(
 async def _dial_host(
     host: str,
     relay: Relay,
-    hello: Hello,
-    make_link: MakeLink,
+    make_hello: MakeHello,
+    take_answer: TakeAnswer,
     context: ssl.SSLContext | None,
     random_bytes: Callable[[int], bytes],
 ) -> Answered:
@@ -237,7 +257,7 @@ async def _dial_host(
     answered: asyncio.Future[Answered] = loop.create_future()
     usual = 443 if relay.tls else 80
     named = relay.name if relay.port == usual else f"{relay.name}:{relay.port}"
-    connection = Connection(named, hello, make_link, answered, random_bytes)
+    connection = Connection(named, make_hello, take_answer, answered, random_bytes)
     where = f"relay {host}:{relay.port}"
     done = False
     try:
@@ -250,7 +270,7 @@ async def _dial_host(
                 server_hostname=relay.name if relay.tls else None,
             )
             result = await answered
-            done = result.word is Word.WELCOME
+            done = connection.link is not None
             return result
     except ssl.SSLCertVerificationError as error:
         raise CertificateWrong(

@@ -11,16 +11,20 @@ from typing import Any, NoReturn
 from broker.connect import words
 from broker.connect.api import Api, ApiError, CertificateRefused, Refused, tls_context
 from broker.connect.arguments import Wanted
-from broker.connect.connection import CertificateWrong, DialFailed, Relay, dial
+from broker.connect.connection import CertificateWrong, DialFailed, NotNeeded, Relay, dial
 from wire.budget import SESSION_BYTES, Budget
-from wire.frames import FrameReader
-from wire.hello import SECRET_BYTES, Answered, Hello, Word
-from wire.link import Link, Transport
+from wire.frames import FrameReader, LinkError
+from wire.hello import SECRET_BYTES, Answered, Word
+from wire.link import Link
+from wire.resuming import Bearer
 from wire.targets import PORT_MAX
+from wire.transport import Transport
 
 BACKOFF_S_FIRST = 0.2
 BACKOFF_S_MAX = 2.0  # sessions go on within seconds of a relay's restart
 QUESTION_S_MAX = 5.0
+FORGET_S = 90.0  # longer than the relay, which may notice the loss later
+ASK_EVERY = 4  # tries to resume: then the gateway is asked whether the session is over
 STEADY_S = 5.0  # a link that lasted so long was not part of a failure that repeats
 # Refusals of the API after which no other ticket will be better.
 _FINAL = frozenset({"signed_out", "forbidden", "service_unpaid", "company_suspended", "validation"})
@@ -65,13 +69,19 @@ class Session:
         self._say = say
         self._rng = rng
         self._context: ssl.SSLContext | None = None
-        self._link: Link | None = None
+        self._link: Link | None = None  # it waits for another connection where it has none
+        self._relay: Relay | None = None
+        self._ticket = ""  # until it is shown
+        self._bearer = Bearer(b"")  # of the present link, or the next one
+        self._stirred = asyncio.Event()  # the connection is lost, or doubted
+        self._loss = ""
+        self._forget: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()  # a link is up, or none will ever be
 
     @property
     def link(self) -> Link | None:
-        """The link, while it is up."""
-        return None if self._link is None or self._link.ended else self._link
+        """The link, while it has a connection."""
+        return self._link if self._link is not None and self._link.attached else None
 
     async def linked(self, limit_s: float) -> Link | None:
         """Waits for the link; None when it does not come in time, or never will."""
@@ -87,14 +97,18 @@ class Session:
         tries = 0
         while True:
             try:
-                ended = await self._dial()
+                if self._link is None or self._link.doubted:
+                    await self._dial(tries)
                 self._link_up()
                 up_s = asyncio.get_running_loop().time()
-                reason = await ended
-                self._settled.clear()
+                await self._stirred.wait()
+                self._stirred.clear()
                 if asyncio.get_running_loop().time() - up_s >= STEADY_S:
                     tries = 0
-                await self._lost(reason)
+                if self.link is not None:
+                    continue  # it is doubted
+                self._settled.clear()
+                await self._lost()
             except Hindered as error:
                 self._hindered(str(error))
             except Over as error:
@@ -119,8 +133,8 @@ class Session:
 
     def hang_up(self) -> None:
         """Ends the link, and with it all streams."""
-        if self.link is not None:
-            self.link.bye("closed")
+        if self._link is not None:
+            self._link.bye("closed")
 
     async def explanation(self, reason: str) -> str:
         """Why a stream was refused; the gateway is asked which hop is in the way."""
@@ -141,43 +155,123 @@ class Session:
 
     # Inside
 
-    async def _dial(self) -> asyncio.Future[str]:
-        """A new ticket, then the link; the future is done when that has ended.
+    async def _dial(self, tries: int) -> None:
+        """Another connection for the link, or a new ticket and a new link.
 
         Raises `Hindered` and `Over`.
         """
-        ticket, relay = await self._ticket()
+        resuming = self._bearer.shown
+        if not resuming:
+            self._bearer = Bearer(secrets.token_bytes(SECRET_BYTES))
+            self._ticket, self._relay = await self._new_ticket()
+        elif tries % ASK_EVERY == ASK_EVERY - 1:
+            over = await self._why_over()
+            if over:
+                raise Over(over)
+        relay = self._relay
+        assert relay is not None
         if relay.tls and self._context is None:
             try:
                 self._context = tls_context(self._ca, system_too=True)
             except ApiError as error:
                 raise Over(str(error)) from error
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[str] = loop.create_future()
-
-        def make_link(transport: Transport, reader: FrameReader) -> Link:
-            self._link = Link(
-                transport,
-                budget=Budget(SESSION_BYTES),
-                clock=loop.time,
-                later=loop.call_later,
-                on_end=lambda reason: None if ended.done() else ended.set_result(reason),
-                reader=reader,
-            )
-            return self._link
-
-        hello = Hello(ticket, secrets.token_bytes(SECRET_BYTES))
         try:
             answered = await dial(
-                relay, hello, make_link, context=self._context, random_bytes=secrets.token_bytes
+                relay,
+                self._make_hello,
+                self._take_answer,
+                context=self._context,
+                random_bytes=secrets.token_bytes,
             )
+        except NotNeeded:
+            return
         except CertificateWrong as error:
             raise Over(str(error)) from error
         except DialFailed as error:
             raise Hindered(str(error)) from error
-        if answered.word is not Word.WELCOME:
-            await self._turned_away(answered)
-        return ended
+        if answered.word not in (Word.WELCOME, Word.RESUMED, Word.FRESH):
+            self._forget_link()
+            if not resuming or answered.word is Word.OVER:
+                await self._turned_away(answered)
+            await self._dial(0)  # nothing is kept there any more: at once, with a new ticket
+
+    def _make_hello(self) -> bytes:
+        """A ticket is shown once; if its answer is lost the secret does as well."""
+        if not self._bearer.shown:
+            return self._bearer.hello(self._ticket)
+        link = self._link
+        if link is None:
+            return self._bearer.resume(self.id, 0)
+        if not link.doubted:
+            raise NotNeeded
+        # Unread from here on: what it still brings is of a connection given up.
+        taken = link.detach()
+        self._wait_for_another()
+        return self._bearer.resume(self.id, taken)
+
+    def _take_answer(
+        self, answered: Answered, transport: Transport, reader: FrameReader
+    ) -> Link | None:
+        """The link that goes on over this connection, or begins there."""
+        if answered.word is Word.RESUMED and self._link is not None:
+            try:
+                self._link.attach(transport, reader, answered.received)
+            except LinkError:
+                self._forget_link()
+                return None
+        elif answered.word in (Word.WELCOME, Word.FRESH, Word.RESUMED):
+            if self._link is not None:
+                self._link.end("link_lost")
+            self._link = self._new_link(transport, reader)
+        else:
+            return None
+        self._stop_waiting()
+        self._stirred.clear()
+        return self._link
+
+    def _new_link(self, transport: Transport, reader: FrameReader) -> Link:
+        def ended(reason: str) -> None:
+            if self._link is link:
+                self._link, self._loss = None, reason
+                self._bearer = Bearer(b"")
+                self._stop_waiting()
+                self._stirred.set()
+
+        loop = asyncio.get_running_loop()
+        link = Link(
+            transport,
+            budget=Budget(SESSION_BYTES),
+            clock=loop.time,
+            later=loop.call_later,
+            on_end=ended,
+            on_loss=self._connection_lost,
+            on_doubt=self._stirred.set,
+            reader=reader,
+        )
+        return link
+
+    def _connection_lost(self, reason: str) -> None:
+        self._loss = reason
+        self._wait_for_another()
+        self._stirred.set()
+
+    def _wait_for_another(self) -> None:
+        """Streams wait with the link, but not for ever: the relay does not either."""
+        if self._forget is None:
+            loop = asyncio.get_running_loop()
+            self._forget = loop.call_later(FORGET_S, self._forget_link)
+
+    def _stop_waiting(self) -> None:
+        if self._forget is not None:
+            self._forget.cancel()
+            self._forget = None
+
+    def _forget_link(self) -> None:
+        """What comes next begins with a new ticket."""
+        self._forget = None
+        self._bearer = Bearer(b"")
+        if self._link is not None and not self._link.attached:
+            self._link.end("link_lost")
 
     async def _turned_away(self, answered: Answered) -> NoReturn:
         reason = words.clean(answered.reason)
@@ -191,7 +285,7 @@ class Session:
             raise Hindered(f"the relay did not accept the ticket ({reason or 'no reason given'})")
         raise Hindered(f"the relay wants another ticket ({reason or answered.word.value})")
 
-    async def _ticket(self) -> tuple[str, Relay]:
+    async def _new_ticket(self) -> tuple[str, Relay]:
         try:
             answer = await self._api.ask(
                 "POST",
@@ -215,8 +309,12 @@ class Session:
             relay = relay._replace(hosts=(self._at[0],), port=self._at[1])
         return ticket, relay
 
-    async def _lost(self, reason: str) -> NoReturn:
-        """The link has ended. Raises `Over` if the session has."""
+    async def _lost(self) -> NoReturn:
+        """The connection is lost, or the link has ended. Raises `Over` if the session has."""
+        reason = self._loss
+        if self._link is not None:
+            # The gateway is not asked: it may be behind the same network.
+            raise Hindered(f"the link to the relay is lost ({words.clean(reason)})")
         over = await self._why_over()
         if over:
             raise Over(over)

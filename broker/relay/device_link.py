@@ -1,7 +1,6 @@
 """A device's connection: its hello, by ticket or resume secret, and then its link."""
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Callable
 from typing import cast
@@ -10,10 +9,11 @@ from broker.relay.errors import TicketRefused
 from broker.relay.session import Session
 from broker.relay.sessions import Sessions
 from broker.relay.tickets import TicketDesk
-from wire.frames import HELLO_BYTES_MAX, FrameReader
+from wire.frames import HELLO_BYTES_MAX, FrameReader, LinkError
 from wire.heartbeat import WireError
-from wire.hello import Answered, Hello, Resume, Word, answer_bytes, greeting_of, proof
+from wire.hello import FORGOTTEN, Answered, Hello, Resume, Word, answer_bytes, greeting_of
 from wire.link import Link
+from wire.resuming import Keeper
 from wire.tickets import Party, Way
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ class DeviceLink(asyncio.Protocol):
         self._admitted = admitted
         self._reader = FrameReader()
         self._early_bytes = 0
-        self._session: Session | None = None
         self._link: Link | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -49,23 +48,25 @@ class DeviceLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._link is not None:
-            self._link.receive(data)
+            if self._link.carries(self._transport):
+                self._link.receive(data)
         elif self._transport is not None and not self._transport.is_closing():
             self._take_hello(data)
 
     def pause_writing(self) -> None:
-        if self._link is not None:
+        if self._link is not None and self._link.carries(self._transport):
             self._link.pause()
 
     def resume_writing(self) -> None:
-        if self._link is not None:
+        if self._link is not None and self._link.carries(self._transport):
             self._link.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._known()
         if self._link is not None:
             self._sessions.connected -= 1
-            self._link.lost()
+            if self._link.carries(self._transport):
+                self._link.lost()
         self._transport = None
 
     # The hello
@@ -84,40 +85,33 @@ class DeviceLink(asyncio.Protocol):
             log.info("hello not understood address=%s error=%s", self._address, error)
             self._transport.abort()
             return
-        answered, session = (
-            self._greet(greeting) if isinstance(greeting, Hello) else self._resume(greeting)
-        )
-        if session is None:
-            self._turn_away(answered)
-        else:
-            self._begin(session, answered)
+        refused = self._greet(greeting) if isinstance(greeting, Hello) else self._resume(greeting)
+        if refused is not None:
+            self._turn_away(refused)
 
-    def _greet(self, hello: Hello) -> tuple[Answered, Session | None]:
+    def _greet(self, hello: Hello) -> Answered | None:
         try:
             claims = self._desk.admit(hello.ticket, party=Party.DEVICE, way=Way.LINK)
         except TicketRefused as error:
             if error.code == "session_over":
-                return Answered(Word.OVER, reason=error.detail), None
-            return Answered(Word.REFUSED, reason=error.code), None
+                return Answered(Word.OVER, reason=error.detail)
+            return Answered(Word.REFUSED, reason=error.code)
         session = self._sessions.enter(claims)
-        session.secret, session.generation = hello.secret, 0
-        return Answered(Word.WELCOME), session
+        session.keeper = Keeper(hello.secret)
+        self._begin(session, Word.WELCOME)
+        return None
 
-    def _resume(self, resume: Resume) -> tuple[Answered, Session | None]:
-        """The channel is never kept in this version: the session goes on, its streams do not."""
+    def _resume(self, resume: Resume) -> Answered | None:
         session = self._sessions.by_id(resume.session)
         if session is None:
             reason = self._sessions.over(resume.session)
-            word = Word.OVER if reason else Word.UNKNOWN
-            return Answered(word, reason=reason), None
+            return Answered(Word.OVER if reason else Word.UNKNOWN, reason=reason)
         # Whoever does not hold the secret learns nothing that a stranger would not.
-        wanted = proof(session.secret, resume.session, resume.generation, resume.received)
-        if not session.secret or not hmac.compare_digest(wanted, resume.proof):
-            return Answered(Word.UNKNOWN), None
-        if resume.generation <= session.generation:
-            return Answered(Word.REFUSED, reason="generation_old"), None
-        session.generation = resume.generation
-        return Answered(Word.FRESH), session
+        keeper = session.keeper
+        refused = Answered(Word.UNKNOWN) if keeper is None else keeper.fence(resume)
+        if refused is None and not self._go_on(session, resume.received):
+            self._begin(session, Word.FRESH)
+        return refused
 
     def _turn_away(self, answered: Answered) -> None:
         assert self._transport is not None
@@ -131,35 +125,45 @@ class DeviceLink(asyncio.Protocol):
         self._transport.write(answer_bytes(answered))
         self._transport.close()
 
-    def _begin(self, session: Session, answered: Answered) -> None:
+    def _begin(self, session: Session, word: Word) -> None:
+        """A new channel; of one before it nothing is left."""
         assert self._transport is not None
-        old = session.link
+        old = session.channel
         if old is not None:
             # Unread: what it still has to say, a goodbye too, is of a connection given up.
-            old.lost("link_replaced")
+            old.end("link_replaced")
             session.link_down(old, "link_replaced")
+        self._start(session, _new_link(session, self._transport, self._reader), Answered(word))
+
+    def _go_on(self, session: Session, count: int) -> bool:
+        """The channel goes on over this connection, if it can; the old one is closed first."""
+        link = session.channel
+        if link is None or count == FORGOTTEN:
+            return False
+        assert self._transport is not None
+        taken = link.detach()
+        try:
+            link.attach(self._transport, self._reader, count)
+        except LinkError as error:
+            log.warning("a link cannot go on session=%s error=%s", session.id, error)
+            return False
+        self._start(session, link, Answered(Word.RESUMED, taken))
+        return True
+
+    def _start(self, session: Session, link: Link, answered: Answered) -> None:
+        assert self._transport is not None
         self._known()
-        self._transport.write(answer_bytes(answered))
-        loop = asyncio.get_running_loop()
-        self._session = session
-        self._link = Link(
-            self._transport,
-            budget=session.budget,
-            clock=loop.time,
-            later=loop.call_later,
-            on_end=self._ended,
-            reader=self._reader,
-            linger_s=LINGER_S,
-        )
+        self._link = link
         self._sessions.connected += 1
+        self._transport.write(answer_bytes(answered))
         log.info(
             "link up session=%s address=%s answer=%s",
             session.id,
             self._address,
             answered.word.value,
         )
-        session.link_up(self._link)
-        self._link.start()
+        session.link_up(link)
+        link.start()
 
     def _known(self) -> None:
         if self._timer is not None:
@@ -167,7 +171,27 @@ class DeviceLink(asyncio.Protocol):
             self._timer = None
         self._admitted()
 
-    def _ended(self, reason: str) -> None:
-        if self._session is not None and self._link is not None:
-            log.info("link down session=%s reason=%s", self._session.id, reason)
-            self._session.link_down(self._link, reason)
+
+def _new_link(session: Session, transport: asyncio.Transport, reader: FrameReader) -> Link:
+    """It outlives the connection on which it begins."""
+
+    def lost(reason: str) -> None:
+        log.info("link away session=%s reason=%s", session.id, reason)
+        session.link_away(link, reason)
+
+    def ended(reason: str) -> None:
+        log.info("link down session=%s reason=%s", session.id, reason)
+        session.link_down(link, reason)
+
+    loop = asyncio.get_running_loop()
+    link = Link(
+        transport,
+        budget=session.budget,
+        clock=loop.time,
+        later=loop.call_later,
+        on_end=ended,
+        on_loss=lost,
+        reader=reader,
+        linger_s=LINGER_S,
+    )
+    return link

@@ -75,6 +75,7 @@ class Relay:
         )
         self.happenings.stir = self.control.stir
         self.endings: list[Callable[[], Awaitable[None]]] = []
+        self.tasks = asyncio.TaskGroup()  # of those that outlive the connection they began on
         self._web = web
 
     def bind(self) -> list[socket.socket]:
@@ -93,6 +94,14 @@ class Relay:
 
     async def run(self, listeners: Sequence[socket.socket]) -> None:
         """Until cancelled; devices are told that the relay stops, so that they look for it soon."""
+        try:
+            async with self.tasks:
+                await self._serve(listeners, self._web(self))
+        finally:
+            for ending in self.endings:
+                await ending()
+
+    async def _serve(self, listeners: Sequence[socket.socket], web: WebFactory) -> None:
         configuration = self.configuration
         visitors = None
         if configuration.visitors_certificate_file and configuration.visitors_key_file:
@@ -110,22 +119,18 @@ class Relay:
             link_factory=lambda address, admitted: DeviceLink(
                 self.sessions, self.desk, address, admitted
             ),
-            web_factory=self._web(self),
+            web_factory=web,
             arrivals=self.arrivals,
         )
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(door.run())
-                group.create_task(self.control.run())
-                group.create_task(self._sweep())
-                try:
-                    await asyncio.get_running_loop().create_future()  # until cancelled
-                finally:
-                    # First of all: an MQTT server that hangs must not delay it.
-                    await self._say_goodbye()
-        finally:
-            for ending in self.endings:
-                await ending()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(door.run())
+            group.create_task(self.control.run())
+            group.create_task(self._sweep())
+            try:
+                await asyncio.get_running_loop().create_future()  # until cancelled
+            finally:
+                # First of all: an MQTT server that hangs must not delay it.
+                await self._say_goodbye()
 
     async def _say_goodbye(self) -> None:
         self.sessions.stop()

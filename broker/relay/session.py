@@ -11,6 +11,7 @@ from typing import Protocol
 
 from broker.relay.arrivals import address_key
 from broker.relay.clock import Clock
+from broker.relay.detached import Detached
 from broker.relay.errors import StreamRefused
 from broker.relay.happenings import Happenings
 from broker.relay.lease import LeaseWatch
@@ -20,6 +21,7 @@ from wire.budget import SESSION_BYTES, Budget
 from wire.frames import LinkError
 from wire.link import Link
 from wire.relay_control import Note, Usage
+from wire.resuming import Keeper
 from wire.stream import Stream, User
 from wire.tickets import Claims
 
@@ -40,6 +42,14 @@ class Guest(Protocol):
         """The session is over; its streams have ended. Never raises."""
 
 
+class Caller(Guest, Protocol):
+    """A visitor's link."""
+
+    @property
+    def away(self) -> bool:
+        """Whether it has no connection at present."""
+
+
 @dataclass(frozen=True)
 class Shared:
     """What all sessions of a relay share. `note` asks why a session's device has not come."""
@@ -50,6 +60,7 @@ class Shared:
     limits: Limits
     tally: Tally
     budget: Budget
+    detached: Detached
     note: Callable[[str], Note | None]
     forget: Callable[["Session", str], None]
 
@@ -64,16 +75,16 @@ class Session:
         self.host = claims.host
         self.until_ms = claims.until_ms
         self.budget = Budget(SESSION_BYTES, shared.budget)
-        self.link: Link | None = None
-        self.secret = b""  # by which the device resumes; empty before its first hello
-        self.generation = 0
+        self.channel: Link | None = None  # the device's; kept for a while without a connection
+        self.keeper: Keeper | None = None  # by which the device resumes, after its first hello
         self.over = ""  # the reason, once it has ended
+        self._linked = False  # as was told last
         self._shared = shared
         self.opens_per_s = shared.limits.opens_per_s
         self._pace = Pace(self.opens_per_s, asyncio.get_running_loop().time)
         self._changed = asyncio.Event()
         self._browsers: dict[bytes, str] = {}  # hash of a cookie, address
-        self._links: set[Guest] = set()
+        self._links: dict[Caller, None] = {}  # the oldest first
         self._guests: set[Guest] = set()
         self._to_device = self._from_device = self._opened = 0  # of links that are gone
         self._seen_bytes = self._seen_opened = 0
@@ -154,23 +165,46 @@ class Session:
 
     # The device's link
 
+    @property
+    def link(self) -> Link | None:
+        """The device's, while it has a connection."""
+        return self.channel if self.channel is not None and self.channel.attached else None
+
     def link_up(self, link: Link) -> None:
-        """The device's link has begun; one before it has ended."""
-        assert self.link is None
-        self.link = link
+        """The device's link has begun, or goes on; one before it has ended."""
+        assert self.channel is None or self.channel is link
+        self.channel = link
+        self._shared.detached.remove(link)
+        self._linked = True
         self._shared.happenings.add(self.id, "link_up")
         self.stir()
 
+    def link_away(self, link: Link, reason: str) -> None:
+        """Its connection is lost, and it waits for another; its streams wait with it."""
+        self._shared.detached.add(link, self.held_bytes)
+        self._unlinked(reason)
+
+    def held_bytes(self) -> int:
+        """Memory that was promised to others, or waits to be acknowledged by the device."""
+        kept = 0 if self.channel is None else self.channel.held_bytes
+        return self.budget.used + kept
+
+    def _unlinked(self, reason: str) -> None:
+        if self._linked:
+            self._linked = False
+            self._shared.happenings.add(self.id, "link_lost", reason)
+        self.stir()
+
     def link_down(self, link: Link, reason: str) -> None:
-        """The link has ended; what is said of an older one is ignored."""
-        if self.link is not link:
+        """The link is over; what is said of an older one is ignored."""
+        self._shared.detached.remove(link)
+        if self.channel is not link:
             return
-        self.link = None
+        self.channel = None
         self._to_device += link.streams.bytes_out
         self._from_device += link.streams.bytes_in
         self._opened += link.streams.opened
-        self._shared.happenings.add(self.id, "link_lost", reason)
-        self.stir()
+        self._unlinked(reason)
 
     def stir(self) -> None:
         """Whoever waits looks again: a link, a note, an end."""
@@ -198,18 +232,33 @@ class Session:
         """The browser leaves."""
         self._browsers.pop(_hashed(cookie), None)
 
-    def admit_link(self, link: Guest) -> None:
+    def admit_link(self, link: Caller) -> None:
         """A visitor's link was accepted by its ticket. Raises `StreamRefused`."""
         if len(self._links) >= self._shared.limits.links_per_session:
-            raise StreamRefused("busy")
+            away = next((one for one in self._links if one.away), None)
+            if away is None:
+                raise StreamRefused("busy")
+            _safely(away.session_ended, "link_lost")  # whoever is here goes first
         self.attach(link)
-        self._links.add(link)
+        self._links[link] = None
         self._shared.happenings.add(self.id, "visitor", "connect")
 
-    def dismiss_link(self, link: Guest) -> None:
+    def dismiss_link(self, link: Caller) -> None:
         """The visitor's link has ended."""
-        self._links.discard(link)
+        self._links.pop(link, None)
         self.detach(link)
+
+    def callers(self) -> tuple[Caller, ...]:
+        """Visitors' links."""
+        return tuple(self._links)
+
+    def keep(self, link: Link, held: Callable[[], int]) -> None:
+        """The link of a visitor has lost its connection; `held` tells how much memory it takes."""
+        self._shared.detached.add(link, held)
+
+    def keep_no_more(self, link: Link) -> None:
+        """It has another one, or is over."""
+        self._shared.detached.remove(link)
 
     def attach(self, guest: Guest) -> None:
         """The guest is told when the session ends. Raises `StreamRefused`."""
@@ -231,7 +280,7 @@ class Session:
 
     def usage(self) -> Usage:
         """Absolute counts of this relay life."""
-        link = self.link
+        link = self.channel
         counted = (0, 0, 0, 0)
         if link is not None:
             streams = link.streams
@@ -242,8 +291,8 @@ class Session:
             self._from_device + counted[1],
             counted[2],
             self._opened + counted[3],
-            len(self._browsers) + len(self._links),
-            link is not None,
+            len(self._browsers) + sum(not link.away for link in self._links),
+            self.link is not None,
         )
 
     def due(self) -> str:
@@ -275,8 +324,8 @@ class Session:
         """Says goodbye to all, and takes nobody in any more."""
         self.over = reason
         # One guest's mistake must cost neither the others nor the relay, whose task this mostly is.
-        if self.link is not None:
-            _safely(self.link.bye, reason)
+        if self.channel is not None:
+            _safely(self.channel.bye, reason)
         for guest in list(self._guests):
             _safely(guest.session_ended, reason)
         self._guests.clear()

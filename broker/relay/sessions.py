@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict, deque
 
 from broker.relay.clock import Clock
+from broker.relay.detached import Detached
 from broker.relay.errors import TicketRefused
 from broker.relay.happenings import Happenings
 from broker.relay.lease import LeaseWatch
@@ -34,6 +35,7 @@ class Sessions:
         self.limits = limits
         self.budget = Budget(RELAY_BYTES)
         self.happenings = happenings
+        self.detached = Detached(clock, self.budget)
         self.connected = 0  # devices' connections, those too to which goodbye was said
         self._clock = clock
         self._lease = lease
@@ -50,6 +52,7 @@ class Sessions:
             limits=limits,
             tally=Tally({name: getattr(limits, name) for name in bounds}),
             budget=self.budget,
+            detached=self.detached,
             note=self.note,
             forget=self._forget,
         )
@@ -128,6 +131,7 @@ class Sessions:
                     session.end(reason)
             except Exception:  # one session's mistake must not cost the others
                 log.exception("a session failed session=%s", session.id)
+        self.detached.sweep()
         now_s = self._clock.now_s()
         while self._over and next(iter(self._over.values()))[1] <= now_s - OVER_S:
             self._over.popitem(last=False)
@@ -161,7 +165,7 @@ class Sessions:
 
     def memory_bytes(self) -> int:
         """What was promised to others, and what waits to be acknowledged by devices."""
-        links = (session.link for session in self._by_id.values())
+        links = (session.channel for session in self._by_id.values())
         return self.budget.used + sum(link.held_bytes for link in links if link is not None)
 
     def taken(self, number: int) -> None:

@@ -130,12 +130,18 @@ class Connection:
 
 
 class Upstream:
-    """The connections of one session to its target."""
+    """The connections of one session to its target; `here` says whether its device is."""
 
     def __init__(
-        self, open_stream: OpenStream, *, tls: ssl.SSLContext | None, server_name: str
+        self,
+        open_stream: OpenStream,
+        *,
+        here: Callable[[], bool],
+        tls: ssl.SSLContext | None,
+        server_name: str,
     ) -> None:
         self._open_stream = open_stream
+        self._here = here
         self._tls = tls
         self._server_name = server_name
         self._loop = asyncio.get_running_loop()
@@ -219,6 +225,8 @@ class Upstream:
         self._turns.release()
 
     def _kept(self, idle_s_max: float) -> Connection | None:
+        if not self._here():
+            return None  # a new stream waits for the device too, but not as long as an open one
         now_s = self._loop.time()
         while self._idle and now_s - self._idle[-1][1] < idle_s_max:
             connection, _ = self._idle.pop()

@@ -1,9 +1,9 @@
-"""A visitor's link over a WebSocket: each of its streams is joined with one of the device's."""
+"""A visitor's link over WebSockets: each of its streams is joined with one of the device's."""
 
 import asyncio
 import logging
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 
 from broker.relay import web_pages
 from broker.relay.errors import StreamRefused, TicketRefused
@@ -11,34 +11,34 @@ from broker.relay.joint import Joint
 from broker.relay.session import Session
 from broker.relay.sessions import Sessions
 from broker.relay.tickets import TicketDesk
+from broker.relay.visitor_output import CLOSE_S, Output
 from broker.relay.web_front import VisitorProtocol
 from broker.relay.web_isolation import Host
-from wire.frames import HELLO_BYTES_MAX, FrameReader
+from wire.frames import HELLO_BYTES_MAX, FrameReader, LinkError
 from wire.heartbeat import WireError
-from wire.hello import Answered, Hello, Word, answer_bytes, greeting_of
+from wire.hello import FORGOTTEN, Answered, Hello, Resume, Word, answer_bytes, greeting_of
 from wire.link import Link
+from wire.resuming import Keeper
 from wire.stream import Stream
 from wire.tickets import Party, Way
 
 HELLO_S = 10.0
 MESSAGE_BYTES_MAX = 512 * 1024
 SLICE_BYTES = 64 * 1024  # taken at once; then others get their turn
-QUEUE_BYTES_HIGH = 128 * 1024
-QUEUE_BYTES_LOW = 32 * 1024
-CLOSE_S = 5.0
 _WEBSOCKET_BYTES = 64  # headers of a few messages
 log = logging.getLogger("relay.visitor")
 
 
 class VisitorLinks:
-    """Accepts visitors' links."""
+    """Accepts visitors' links. What they wait for lives in `tasks`, as the links themselves do."""
 
-    def __init__(self, desk: TicketDesk, sessions: Sessions) -> None:
+    def __init__(self, desk: TicketDesk, sessions: Sessions, tasks: asyncio.TaskGroup) -> None:
         self._desk = desk
         self._sessions = sessions
+        self._tasks: asyncio.TaskGroup = tasks
 
     async def serve(self, request: web.BaseRequest, host: Host) -> web.StreamResponse:
-        """From the handshake to the end of the link."""
+        """From the handshake to the end of the connection, which the link may outlive."""
         front = request.protocol
         if not isinstance(front, VisitorProtocol):
             raise StreamRefused("busy")
@@ -53,45 +53,84 @@ class VisitorLinks:
             front.allowance_bytes = None
             return web_pages.bad_request()
         reader = FrameReader()
+        output = Output(socket, front)
         try:
             async with asyncio.timeout(HELLO_S):
-                hello = await _hello(socket, reader)
-            session = self._admit(hello, host)
+                greeting = await _greeting(socket, reader)
+            if isinstance(greeting, Hello):
+                visitor, answered = self._admit(greeting, host, front.address, output, reader)
+            else:
+                visitor, answered = self._resume(greeting, host, output, reader)
+        except _TurnedAway as error:
+            await _say(socket, error.answered)
+            return socket
         except TicketRefused as error:
-            await _refuse(socket, error)
+            await _say(socket, _refused(error))
+            return socket
+        except StreamRefused as error:
+            await _say(socket, _refused(TicketRefused(error.reason, error.detail)))
             return socket
         except (WireError, TimeoutError, ConnectionError):
             await socket.close(code=WSCloseCode.POLICY_VIOLATION)
             return socket
         front.allowance_bytes = None
-        await VisitorLink(session, socket, reader, front).run()
+        await visitor.carried(socket, output, answered)
         return socket
 
-    def _admit(self, hello: Hello, host: Host) -> Session:
+    def _admit(
+        self, hello: Hello, host: Host, address: str, output: Output, reader: FrameReader
+    ) -> "tuple[VisitorLink, Answered]":
+        """Raises `TicketRefused`, `StreamRefused`."""
         claims = self._desk.admit(
             hello.ticket, party=Party.VISITOR, way=Way.CONNECT, host=host.label
         )
-        return self._sessions.enter(claims)
+        session = self._sessions.enter(claims)
+        visitor = VisitorLink(session, Keeper(hello.secret), address, self._tasks)
+        session.admit_link(visitor)
+        visitor.begin(output, reader)
+        return visitor, Answered(Word.WELCOME)
+
+    def _resume(
+        self, resume: Resume, host: Host, output: Output, reader: FrameReader
+    ) -> "tuple[VisitorLink, Answered]":
+        """Raises `_TurnedAway`. A link that is not kept any more needs a new ticket."""
+        session = self._sessions.by_host(host.label)
+        if session is None or session.id != resume.session:
+            reason = self._sessions.over(resume.session)
+            raise _TurnedAway(Answered(Word.OVER if reason else Word.UNKNOWN, reason=reason))
+        for visitor in session.callers():
+            if isinstance(visitor, VisitorLink) and visitor.keeper.knows(resume):
+                refused = visitor.keeper.fence(resume)
+                if refused is not None:
+                    raise _TurnedAway(refused)
+                return visitor, visitor.go_on(output, reader, resume.received)
+        raise _TurnedAway(Answered(Word.UNKNOWN))
 
 
-async def _hello(socket: web.WebSocketResponse, reader: FrameReader) -> Hello:
-    """Raises `WireError` for anything but a hello with a ticket."""
+class _TurnedAway(Exception):
+    def __init__(self, answered: Answered) -> None:
+        super().__init__(answered.word)
+        self.answered = answered
+
+
+async def _greeting(socket: web.WebSocketResponse, reader: FrameReader) -> Hello | Resume:
+    """Raises `WireError`."""
     while True:
         message = await socket.receive()
         if message.type is not WSMsgType.BINARY:
             raise WireError("hello: not a binary message")
         frame = reader.first(message.data)
         if frame is not None:
-            greeting = greeting_of(frame)
-            if not isinstance(greeting, Hello):
-                raise TicketRefused("relay_restarted")  # a new link needs a new ticket
-            return greeting
+            return greeting_of(frame)
 
 
-async def _refuse(socket: web.WebSocketResponse, error: TicketRefused) -> None:
+def _refused(error: TicketRefused) -> Answered:
     over = error.code == "session_over"
     reason = error.detail or error.code if over else error.code
-    answered = Answered(Word.OVER if over else Word.REFUSED, reason=reason)
+    return Answered(Word.OVER if over else Word.REFUSED, reason=reason)
+
+
+async def _say(socket: web.WebSocketResponse, answered: Answered) -> None:
     try:
         await socket.send_bytes(answer_bytes(answered))
         await socket.close()
@@ -99,166 +138,134 @@ async def _refuse(socket: web.WebSocketResponse, error: TicketRefused) -> None:
         pass  # whoever asked has gone
 
 
-class _Output:
-    """The link's transport: what it writes waits for the socket in one bounded queue.
-
-    The link writes data only while it is not paused; what it may write beyond that is bounded by
-    itself.
-    """
-
-    def __init__(self, socket: web.WebSocketResponse, front: VisitorProtocol) -> None:
-        self._socket = socket
-        self._front = front
-        self._linger: asyncio.TimerHandle | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._stirred = asyncio.Event()
-        self._closing = False
-        self.link: Link | None = None
-        self._paused = False
-
-    def write(self, data: bytes) -> None:
-        if self._closing:
-            return
-        self._chunks.append(data)
-        self._size += len(data)
-        self._stirred.set()
-        if self._size > QUEUE_BYTES_HIGH and not self._paused and self.link is not None:
-            self._paused = True
-            self.link.pause()
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self._stirred.set()
-            # Whoever does not read shall not keep the last words waiting.
-            loop = asyncio.get_running_loop()
-            self._linger = loop.call_later(CLOSE_S, self._hang_up)
-
-    def abort(self) -> None:
-        self._chunks.clear()
-        self._closing = True
-        self._stirred.set()
-        self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self._front.transport is not None:
-            self._front.transport.abort()
-
-    async def run(self) -> None:
-        """Sends until it is closed and empty, then ends. Raises `ConnectionError`."""
-        try:
-            while self._chunks or not self._closing:
-                await self._stirred.wait()
-                self._stirred.clear()
-                while self._chunks:
-                    await self._send_all()
-            await self._socket.close()
-        finally:
-            if self._linger is not None:
-                self._linger.cancel()
-
-    async def _send_all(self) -> None:
-        chunks, self._chunks = self._chunks, []
-        self._size = 0
-        await self._socket.send_bytes(b"".join(chunks))
-        if self._paused and self._size <= QUEUE_BYTES_LOW and self.link is not None:
-            self._paused = False
-            self.link.resume()
-
-
 class VisitorLink:
-    """One admitted link; a guest of its session."""
+    """One admitted link; a guest of its session. It waits where it has no connection."""
 
     def __init__(
-        self,
-        session: Session,
-        socket: web.WebSocketResponse,
-        reader: FrameReader,
-        front: VisitorProtocol,
+        self, session: Session, keeper: Keeper, address: str, tasks: asyncio.TaskGroup
     ) -> None:
+        self.keeper = keeper
         self._session = session
-        self._socket = socket
-        self._address = front.address
-        self._tasks: asyncio.TaskGroup | None = None
+        self._address = address
+        self._tasks: asyncio.TaskGroup = tasks
         self._joining: set[asyncio.Task[None]] = set()  # wait for the device's link
-        self._output = _Output(socket, front)
+        self._budget = session.visitor_budget()
+        self._link: Link
+        self._output: Output
+
+    def begin(self, output: Output, reader: FrameReader) -> None:
+        """A new channel."""
         loop = asyncio.get_running_loop()
-        self._link = Link(
-            self._output,
-            budget=session.visitor_budget(),
+
+        def lost(reason: str) -> None:
+            log.info("a visitor's link is away session=%s reason=%s", self._session.id, reason)
+            self._session.keep(link, lambda: link.held_bytes + self._budget.used)
+
+        def ended(reason: str) -> None:
+            log.info("a visitor's link ended session=%s reason=%s", self._session.id, reason)
+            self._session.keep_no_more(link)
+            if self._link is link:
+                for task in self._joining:
+                    task.cancel()
+                self._session.dismiss_link(self)
+
+        link = Link(
+            output,
+            budget=self._budget,
             clock=loop.time,
             later=loop.call_later,
-            on_end=self._ended,
+            on_end=ended,
             on_open=self._opened,
-            opens_per_s=session.opens_per_s,
+            on_loss=lost,
+            opens_per_s=self._session.opens_per_s,
             reader=reader,
         )
-        self._output.link = self._link
-        self.reason = ""
+        self._link, self._output = link, output
+        output.link = link
 
-    async def run(self) -> None:
-        """Until the link or its session is over."""
-        try:
-            self._session.admit_link(self)
-        except StreamRefused as error:
-            await _refuse(self._socket, TicketRefused(error.reason, error.detail))
-            return
+    def go_on(self, output: Output, reader: FrameReader, count: int) -> Answered:
+        """Over another connection; the old one is closed first, unread."""
+        link = self._link
+        taken = link.detach()
+        if count != FORGOTTEN:
+            try:
+                link.attach(output, reader, count)
+            except LinkError as error:
+                log.warning("a link cannot go on session=%s error=%s", self._session.id, error)
+            else:
+                self._session.keep_no_more(link)
+                self._output, output.link = output, link
+                return Answered(Word.RESUMED, taken)
+        self.begin(output, reader)
+        link.end("link_replaced")
+        return Answered(Word.FRESH)
+
+    async def carried(
+        self, socket: web.WebSocketResponse, output: Output, answered: Answered
+    ) -> None:
+        """By this connection, until it is lost."""
+        link = output.link
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                self._output.write(answer_bytes(Answered(Word.WELCOME)))
-                receiving = tasks.create_task(self._receive(), name="receive")
-                self._link.start()
+                output.write(answer_bytes(answered))
+                receiving = tasks.create_task(_receive(socket, output), name="receive")
+                link.start()
                 try:
-                    await self._output.run()
+                    await output.run()
                 except ConnectionError:
-                    self._link.lost()
-                for task in (receiving, *self._joining):
-                    task.cancel()
+                    pass  # told below
+                receiving.cancel()
         finally:
-            self._link.lost()
-            self._session.dismiss_link(self)
+            if link.carries(output):
+                link.lost()
+
+    @property
+    def away(self) -> bool:
+        """Whether it has no connection at present."""
+        return not self._link.attached
 
     def session_ended(self, reason: str) -> None:
         """The visitor's program is told why."""
         self._link.bye(reason)
 
-    async def _receive(self) -> None:
-        while not self._link.ended:
-            message = await self._socket.receive()
-            if message.type is WSMsgType.BINARY:
-                await self._take(message.data)
-            elif message.type is WSMsgType.CLOSE:
-                self._link.bye("visitor_left")
-            else:
-                self._link.lost()  # broken, or no link at all
-
-    async def _take(self, data: bytes) -> None:
-        for start in range(0, len(data), SLICE_BYTES):
-            if start:
-                await asyncio.sleep(0)
-            self._link.receive(data[start : start + SLICE_BYTES])
-
-    def _ended(self, reason: str) -> None:
-        self.reason = reason
-        log.info("a visitor's link ended session=%s reason=%s", self._session.id, reason)
-
     def _opened(self, stream: Stream) -> None:
         joint = Joint()
         joint.accept(stream)
-        assert self._tasks is not None
-        joining = self._tasks.create_task(self._join(joint, stream), name="join")
+        joining = self._tasks.create_task(self._join(joint), name="join")
         self._joining.add(joining)
         joining.add_done_callback(self._joining.discard)
         joint.visitor.abandon = joining.cancel
 
-    async def _join(self, joint: Joint, stream: Stream) -> None:
+    async def _join(self, joint: Joint) -> None:
         # The session paces what all its visitors open; the stream's own wait would be a second one.
         try:
             joint.join(await self._session.stream(joint.device, address=self._address))
         except StreamRefused as error:
             joint.refuse(error.reason)
+        except Exception:  # one visitor's mistake must not cost the others
+            log.exception("a stream failed session=%s", self._session.id)
+            joint.refuse("busy")
+
+
+async def _receive(socket: web.WebSocketResponse, output: Output) -> None:
+    link = output.link
+    while link.carries(output):
+        message = await socket.receive()
+        if message.type is WSMsgType.BINARY:
+            for start in range(0, len(message.data), SLICE_BYTES):
+                if start:
+                    await asyncio.sleep(0)
+                if link.carries(output):
+                    link.receive(message.data[start : start + SLICE_BYTES])
+        elif link.carries(output):
+            _hung_up(link, message)
+
+
+def _hung_up(link: Link, message: WSMessage) -> None:
+    """A program that leaves says so; what is no break of rules is a connection that broke."""
+    if message.type is WSMsgType.CLOSE and message.data == WSCloseCode.OK:
+        link.bye("visitor_left")
+    elif message.type is WSMsgType.TEXT or isinstance(message.data, WebSocketError):
+        link.bye("protocol_error")
+    else:
+        link.lost()

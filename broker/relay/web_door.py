@@ -34,7 +34,7 @@ def web_factory(relay: Relay) -> WebFactory:
         secure=configuration.tls,
         behind_proxy=configuration.behind_proxy,
     )
-    door = WebDoor(settings, relay.sessions, relay.desk)
+    door = WebDoor(settings, relay.sessions, relay.desk, relay.tasks)
     relay.endings.append(door.close)
     return door
 
@@ -52,7 +52,13 @@ class WebSettings:
 class WebDoor:
     """Serves browsers' connections; call it to make a connection's protocol (`WebFactory`)."""
 
-    def __init__(self, settings: WebSettings, sessions: Sessions, desk: TicketDesk) -> None:
+    def __init__(
+        self,
+        settings: WebSettings,
+        sessions: Sessions,
+        desk: TicketDesk,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
         self._settings = settings
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
@@ -61,7 +67,7 @@ class WebDoor:
         self._gateway_url = gateway_url
         self._handover = Handover(desk, sessions, cookies, gateway_url)
         self._visits = Visits()
-        self._links = VisitorLinks(desk, sessions)
+        self._links = VisitorLinks(desk, sessions, tasks)
         # A visitor who leaves takes the request with them: nothing goes on for nobody.
         self._server = web.Server(self._handle, handler_cancellation=True)
         self._addresses: dict[str, int] = {}

@@ -35,7 +35,12 @@ class _Open:
             if len(self.upstreams) >= ADDRESSES_MAX:
                 self._tidy()
             open_stream = partial(self._session.stream, address=address)
-            known = Upstream(open_stream, tls=self._tls, server_name=self.target.host)
+            known = Upstream(
+                open_stream,
+                here=lambda: self._session.link is not None,
+                tls=self._tls,
+                server_name=self.target.host,
+            )
             self.upstreams[address] = known
         return known
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
 
@@ -199,8 +199,11 @@ class World:
                         visitor.link.receive(message.data)
                     elif (first := reader.first(message.data)) is not None:
                         greeting = greeting_of(first)
-                        assert isinstance(greeting, Hello)
-                        self._greet(visitor, greeting, reader, tasks)
+                        if isinstance(greeting, Hello):
+                            self._greet(visitor, greeting, reader, tasks)
+                        else:  # this relay keeps nothing
+                            visitor.write(answer_bytes(Answered(Word.UNKNOWN)))
+                            visitor.close()
                 if visitor.link is not None:
                     visitor.link.lost()
                 visitor.close()
@@ -315,9 +318,16 @@ class Running:
         return await asyncio.wait_for(self.process.wait(), END_S_MAX)
 
 
+class HasUrl(Protocol):
+    """A gateway's API."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @asynccontextmanager
 async def connecting(
-    server: World | None, *arguments: str, stdin: Any = None, stdout: Any = None
+    server: HasUrl | None, *arguments: str, stdin: Any = None, stdout: Any = None
 ) -> AsyncIterator[Running]:
     """Starts the program; it is gone afterwards."""
     named = ["--url", server.url, "--token", TOKEN] if server is not None else []

@@ -12,8 +12,9 @@ from broker.connect.connection import DialFailed, Relay, dial
 from tests.integration.supervised import until
 from wire.budget import SESSION_BYTES, Budget
 from wire.frames import FrameReader
-from wire.hello import Answered, Hello, Word, answer_bytes
-from wire.link import Link, Transport
+from wire.hello import Answered, Hello, Word, answer_bytes, hello_bytes
+from wire.link import Link
+from wire.transport import Transport
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 NAME = "s-x.relay.test"
@@ -53,7 +54,9 @@ async def dialled(relay: Relay) -> tuple[Answered, list[Link], list[str]]:
     links: list[Link] = []
     ends: list[str] = []
 
-    def make_link(transport: Transport, reader: FrameReader) -> Link:
+    def take(answered: Answered, transport: Transport, reader: FrameReader) -> Link | None:
+        if answered.word is not Word.WELCOME:
+            return None
         links.append(
             Link(
                 transport,
@@ -66,7 +69,9 @@ async def dialled(relay: Relay) -> tuple[Answered, list[Link], list[str]]:
         )
         return links[-1]
 
-    answered = await dial(relay, HELLO, make_link, context=None, random_bytes=secrets.token_bytes)
+    answered = await dial(
+        relay, lambda: hello_bytes(HELLO), take, context=None, random_bytes=secrets.token_bytes
+    )
     return answered, links, ends
 
 

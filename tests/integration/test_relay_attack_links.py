@@ -15,11 +15,11 @@ import pytest_asyncio
 from broker.relay.session import Session
 from broker.relay.visitor_link import VisitorLink
 from broker.relay.web_door import web_factory
+from tests.echo_stream import Echo
 from tests.integration.test_relay_attack_devices import quick_loop
 from tests.integration.test_relay_floods import lives, visitor_of, with_device
 from tests.relay_rig import (
     LIMIT_S,
-    Echo,
     Rig,
     Visitor,
     fact,

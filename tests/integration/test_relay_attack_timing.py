@@ -18,7 +18,7 @@ from tests.integration.test_relay_attack_links import random_frame
 from tests.integration.test_relay_floods import lives, visitor_of, with_device
 from tests.relay_rig import LIMIT_S, SERIAL, RawDevice, Rig, fact, running_relay
 from wire.frames import Kind, encode, reason_frame
-from wire.hello import Hello, Word, hello_bytes, resume_bytes
+from wire.hello import FORGOTTEN, Hello, Word, hello_bytes, resume_bytes
 from wire.relay_control import Note, Revocation
 from wire.tickets import Party, Way
 
@@ -63,7 +63,7 @@ async def test_a_generation_is_used_once_and_the_old_link_is_closed_first(rig: R
     claims, device, session = await with_device(rig)
     dials = [await rig.dial() for _ in range(10)]
     for one in dials:  # the same generation, all at once
-        one.transport.write(resume_bytes(device.secret, claims.session, 5, 0))
+        one.transport.write(resume_bytes(device.secret, claims.session, 5, FORGOTTEN))
     words = [await asyncio.wait_for(one.answered, LIMIT_S) for one in dials]
     assert sorted(answer.word for answer in words) == [Word.FRESH] + [Word.REFUSED] * 9
     assert await device.end() == "link_lost"

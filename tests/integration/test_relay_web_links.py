@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from broker.relay import session as relay_session
-from broker.relay import visitor_link
+from broker.relay import visitor_link, visitor_output
 from tests.relay_rig import LIMIT_S, Visitor, fact
 from tests.relay_web_rig import Recorder, Site, random_body, running_site
 from wire.budget import SESSION_BYTES, Budget
@@ -188,6 +188,9 @@ async def test_resets_pass(tmp_path: Path) -> None:
         visitor = await guest.open()
         await visitor.got(1)
         site.device.transport.abort()
+        await fact(lambda: site.session.link is None)
+        assert site.session.channel is not None
+        site.session.channel.end("link_lost")  # as after a minute
         assert await visitor.end() == "link_lost"
         assert not guest.link.ended  # new streams wait for the device's next link
         visitor = await guest.open()
@@ -267,7 +270,7 @@ async def test_the_end_of_the_session_is_said(tmp_path: Path) -> None:
 async def test_a_visitor_that_reads_nothing_is_hung_up_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visitor_link, "CLOSE_S", 0.3)
+    monkeypatch.setattr(visitor_output, "CLOSE_S", 0.3)
 
     async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -286,7 +289,7 @@ async def test_a_visitor_that_reads_nothing_is_hung_up_on(
             await guest.open()
         await fact(lambda: link._output._paused)
         site.session.end("closed")
-        await fact(lambda: link._tasks is not None and not link._tasks._tasks)
+        await fact(lambda: link._output._front.transport is None and not link._joining)
         connection.transport.resume_reading()
 
 

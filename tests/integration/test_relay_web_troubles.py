@@ -39,6 +39,8 @@ async def test_the_device_has_not_come(tmp_path: Path, monkeypatch: pytest.Monke
         relay_session.Session.stream, "__kwdefaults__", {"wait_s": 0.2, "address": ""}
     )
     async with running_site(tmp_path, Recorder()) as site:
+        # The connection that is kept after this would wait for the device much longer.
+        assert (await site.browser.ask("/", headers=NAVIGATION)).status == 200
         site.device.transport.abort()
         await fact(lambda: site.session.link is None)
         answer = await site.browser.ask("/", headers=NAVIGATION)

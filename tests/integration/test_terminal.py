@@ -121,7 +121,8 @@ async def test_closing_and_signing_out_end_it(world: Terminals) -> None:
         assert await tab.over() == "closed"
     async with world.tab() as tab:
         await tab.begin()
-        assert await tab.over() == "session_over"
+        # Whichever sees it first: the ticket's operation, or the look at the present rights.
+        assert await tab.over() in ("session_over", "closed")
     session_id = await world.session()
     await world.connect_device(session_id)
     async with world.tab(session_id) as tab:

@@ -220,6 +220,10 @@ async def test_a_link_that_breaks(world: Terminals, monkeypatch: pytest.MonkeyPa
         await tab.begin()
         await tab.hear("open")
         world.link.transport.abort()
+        (session,) = world.rig.relay.sessions.all()
+        await fact(lambda: session.link is None)
+        assert session.channel is not None
+        session.channel.end("link_lost")  # as after a minute
         assert await tab.over() == "link_lost"
 
 

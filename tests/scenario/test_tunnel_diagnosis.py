@@ -92,6 +92,12 @@ def test_a_refusal_is_never_taken_for_an_agent_that_is_silent(installation: Inst
 # Devices
 
 
+def insist_waits(session: Session, cookie: str) -> None:
+    """A stream that is open waits for its device for a minute and more."""
+    with pytest.raises(TimeoutError):
+        session.page(cookie=cookie)
+
+
 def test_devices_and_a_target_that_are_away(installation: Installation, tmp_path: Path) -> None:
     """One whose process is killed, one that falls silent as in a network cut, and meanwhile a
     machine behind a third that drops packets.
@@ -118,11 +124,6 @@ def test_devices_and_a_target_that_are_away(installation: Installation, tmp_path
             assert ", since " in page.text
             insist_found(gone, "mqtt", "device_signed_out", 60, 0.1)
 
-        def silent_with_a_link() -> None:
-            page = quiet.page(cookie=cookies[quiet.id])
-            insist_page(page, 502, "agent", "link_lost", LINK_WAIT_S + LITTLE_S)
-            insist_found(quiet, "agent", "link_lost", LITTLE_S, LITTLE_S)
-
         def silent_without_a_link() -> None:
             until(lambda: late.diagnosis()["code"] == "open_sent", "it is sent", within_s=LITTLE_S)
             page = late.page(cookie=cookies[late.id])
@@ -131,7 +132,8 @@ def test_devices_and_a_target_that_are_away(installation: Installation, tmp_path
 
         together(
             killed_is_known_at_once,
-            silent_with_a_link,
+            lambda: insist_waits(quiet, cookies[quiet.id]),
+            lambda: insist_found(quiet, "agent", "link_lost", LITTLE_S, LINK_WAIT_S + LITTLE_S),
             silent_without_a_link,
             lambda: insist_not_reached(installation, "192.168.1.61:81", "timed_out", 504, DIAL_S),
             lambda: insist_connect(

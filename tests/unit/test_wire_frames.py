@@ -28,6 +28,7 @@ from wire.frames import (
 )
 from wire.heartbeat import WireError
 from wire.hello import (
+    FORGOTTEN,
     Answered,
     Hello,
     Resume,
@@ -47,6 +48,7 @@ SECRET = bytes(range(32))
 FRAMES = {
     "hello": hello_bytes(Hello("header.payload.signature", SECRET)),
     "resume": resume_bytes(SECRET, SESSION, 2, 4711),
+    "resume-forgotten": resume_bytes(SECRET, SESSION, 3, FORGOTTEN),
     "answer-welcome": answer_bytes(Answered(Word.WELCOME)),
     "answer-resumed": answer_bytes(Answered(Word.RESUMED, received=4711)),
     "answer-fresh": answer_bytes(Answered(Word.FRESH)),
