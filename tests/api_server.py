@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,12 @@ class ApiServer:
         return str(made["id"])
 
 
+@cache
+def _hashed(password: str) -> str:
+    """Once a process: it takes as long as it is meant to."""
+    return hash_password(password)
+
+
 @asynccontextmanager
 async def api_server(
     folder: Path,
@@ -142,7 +149,7 @@ async def api_server(
     clock = MovableClock()
     store = store_of(database, clock.wall_ms)
     try:
-        hashed = await asyncio.to_thread(hash_password, PASSWORD)
+        hashed = await asyncio.to_thread(_hashed, PASSWORD)
         person_id = await store.write(lambda tx: make_operator(tx, EMAIL, "Olga", hashed))
         token = await store.write(lambda tx: make_token(tx, person_id, "first"))
         section = replace(HttpSection(port=0), **http)

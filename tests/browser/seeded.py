@@ -52,6 +52,8 @@ async def seed(server: ApiServer) -> dict[str, Any]:
         for one in (await server.done("GET", f"/api/v1/companies/{top}/members"))["items"]
         if one["person_id"] == "1"
     ]
+    saved = {"serial": "1100000001", "name": "plc", "target": "10.0.0.7:80", "protocol": "http"}
+    target = await server.done("POST", "/api/v1/targets", saved)
     return {
         "code": code["id"],
         "import": imported["id"],
@@ -61,6 +63,7 @@ async def seed(server: ApiServer) -> dict[str, Any]:
         "person": carla["person_id"],
         "request": request["id"],
         "session": session,
+        "target": target["id"],
         "transfer": moved["transfers"][0]["id"],
         "top": top,
         "low": low,

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from gateway.storage.address import Address
-from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server
+from tests.api_server import EMAIL, PASSWORD, ApiServer, api_server, everything_works
 from tests.browser import browsing
 from tests.browser.seeded import seed
 from tests.browser.watching import PHONE
@@ -102,6 +102,7 @@ async def test_where_nothing_happened_nothing_is_replaced(
     )
     async with at(tmp_path, database, pages[0]) as (server, tab, ids):
         for page in pages:
+            everything_works(server)  # or a check of the status page fails meanwhile
             await tab.goto(server.url + page.format(**ids))
             await tab.evaluate(f"window.before = {_NODES}")
             await refresh(tab)

@@ -56,7 +56,7 @@ async def terminal(boss: Person) -> None:
     await boss.sees("The shell has ended.")
 
 
-@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("language", [pytest.param("en", marks=pytest.mark.long), "es"])
 async def test_a_page_and_a_terminal(tmp_path: Path, language: str) -> None:
     with running(tmp_path / "data", "--demo", "1") as up:
         ready = await asyncio.to_thread(up.wait_ready)

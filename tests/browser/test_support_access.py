@@ -43,7 +43,7 @@ async def opens_nothing(server: ApiServer, boss: Person) -> None:
     assert (status, found["code"]) == (403, "forbidden")
 
 
-@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("language", [pytest.param("en", marks=pytest.mark.long), "es"])
 async def test_support_is_let_in_for_a_time(
     tmp_path: Path, database: Address, language: str
 ) -> None:

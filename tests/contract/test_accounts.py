@@ -44,6 +44,8 @@ from tests.contract.mails import MAILING, rows, sender, values_of, with_server
 from tests.contract.world import OPERATIONS, SITE, World
 from tests.mail_server import Mailboxes
 
+pytestmark = pytest.mark.either_engine
+
 ANN = "ann@example.org"
 NEW = "another horse battery"
 

@@ -11,6 +11,8 @@ from gateway.operations.restored import void
 from tests.contract.credit_tree import ADMIN, day, lots, notices
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 
 @pytest.fixture
 def shop(world: World) -> tuple[World, str, str]:

@@ -11,6 +11,8 @@ from gateway.storage.schema import device, heartbeat, monitored_day
 from gateway.storage.transaction import Transaction
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 SERIALS = [f"daily-{number}" for number in range(4)]
 STEPS = 60
 GRACE_DAYS = 2

@@ -15,6 +15,8 @@ from tests.contract.gateways import TwoGateways
 from tests.contract.invited import accept, person, roles, token_of
 from tests.contract.world import OPERATIONS, SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 ROUNDS = 6
 OPERATOR = 1
 

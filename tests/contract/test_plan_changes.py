@@ -8,6 +8,8 @@ from gateway.domain.instants import DAY_MS, HOUR_MS
 from tests.contract.test_daily import MINE, S, T, daily, heard, joined
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 __all__ = ["daily"]
 
 

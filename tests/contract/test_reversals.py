@@ -17,6 +17,8 @@ from tests.contract.credit_tree import (
 )
 from tests.contract.world import World
 
+pytestmark = pytest.mark.either_engine
+
 S = "1100000001"
 
 

@@ -34,6 +34,8 @@ from tests.contract.invited import person
 from tests.contract.mails import MAILING
 from tests.contract.world import OPERATIONS, SITE, World
 
+pytestmark = pytest.mark.either_engine
+
 ANN = "ann@example.org"
 OPERATOR = Principal("user:1", 1, operator=True)
 STEP_MS = STEP_S * 1000

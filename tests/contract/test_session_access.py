@@ -19,6 +19,8 @@ from tests.contract.world import SITE
 from wire.endings import Ended
 from wire.tickets import Claims, Party, Way, claims_of
 
+pytestmark = pytest.mark.either_engine
+
 PUBLIC = SITE.tickets._key.public_key()
 STATE = hashlib.sha256(b"cookie").hexdigest()
 

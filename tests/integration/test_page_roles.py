@@ -97,6 +97,7 @@ def filled_in(name: str, act: Act, ids: Mapping[str, Any]) -> dict[str, str]:
         "source": low,
         "tag": "port",
         "target": ids["side"],
+        "target_id": ids["target"],
         "transfer": ids["transfer"],
     }
     needed = {
