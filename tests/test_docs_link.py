@@ -38,7 +38,7 @@ def test_figures_are_those_of_the_program() -> None:
         == (channel.REPLAY_BYTES_FIRST, channel.REPLAY_BYTES_MAX),
         "by at most 64 KiB": 64 * kib == channel.CONTROL_BYTES_MAX,
         "-1: the dialling side has nothing left": hello.FORGOTTEN == -1,
-        "by the dialling side after 3 s while streams are open": link.QUIET_OPEN_S == 3,
+        "by a side that can dial again after 3 s": link.QUIET_DIALLING_S == 3,
         "nothing was heard for 3 s": vigil.NOTICE_S == 3,
         "at most 15 s, and back to 3 s": vigil.PATIENCE_S_MAX == 15,
         "keeps a channel for 60 s": detached.DETACHED_S == 60,

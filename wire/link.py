@@ -28,7 +28,7 @@ from wire.vigil import NOTICE_S, Vigil
 TICK_S = 3.0
 TICK_S_MIN = 0.1
 QUIET_S = 15.0  # a quiet link is asked whether it lives
-QUIET_OPEN_S = 3.0  # while streams are open, by the side that can dial again
+QUIET_DIALLING_S = 3.0  # by the side that can dial again: about 300 KB in an hour without a byte
 BUSY_PING_S = 0.5  # the round trip is measured so often while data flows
 SILENCE_S_MAX = 15.0  # nothing heard for so long after something was asked: lost
 PONGS_WAITING_MAX = 64
@@ -346,8 +346,7 @@ class Link:
         if silent_s > SILENCE_S_MAX:
             self.lost("link_silent")
             return
-        mine = self._on_doubt is not None and len(self.streams) > 0
-        quiet_s_max = QUIET_OPEN_S if mine else QUIET_S
+        quiet_s_max = QUIET_S if self._on_doubt is None else QUIET_DIALLING_S
         quiet_s = now_s - self._vigil.heard_s
         if self._pinged_s is None and quiet_s >= quiet_s_max:
             self._send_ping()

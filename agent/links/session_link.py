@@ -83,6 +83,8 @@ class SessionLink:
         same_relay = order.epoch == self._order.epoch
         self._order = order
         self._reported = None
+        if same_relay and self._attempt is not None:
+            self._hurry(self._attempt)
         if same_relay and self.up:
             # Told again because the device signed in anew: its way out may have changed.
             assert self.link is not None
@@ -90,8 +92,6 @@ class SessionLink:
             return True
         self._ticket = order.ticket
         self._told.set()
-        if same_relay and self._attempt is not None:
-            self._hurry(self._attempt)
         if not same_relay:
             # Whatever is under way leads to a relay that is no more.
             self._new_secret()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.links import session_link
 from broker.relay.detached import DETACHED_S
 from broker.relay.session import Session
 from tests.model_relay import Visitor
@@ -121,6 +122,22 @@ async def test_being_told_again_while_away_resumes_and_does_not_begin_anew(there
     await fact(lambda: there.session.link is None)
     there.tell()
     await shell.send(b"waits\n")
+    there.network.mend()
+    await said(shell, 6)
+    assert there.session.usage().opened == 1
+
+
+async def test_being_told_again_ends_a_dial_that_hangs_in_the_old_network(
+    there: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_link, "HANGS_S", 0.0)
+    monkeypatch.setattr(session_link, "HOST_S_MAX", 1_000.0)
+    shell = await there.open()
+    there.network.black_hole()
+    await shell.send(b"waits\n")
+    await fact(lambda: there.network.connections_made == 2)  # it hangs, and would for long
+    there.tell()
+    await fact(lambda: there.network.connections_made == 3)
     there.network.mend()
     await said(shell, 6)
     assert there.session.usage().opened == 1

@@ -218,10 +218,12 @@ def test_a_silent_connection_is_replaced_beside_the_old_one_within_three_seconds
     assert pair.relay.away == (deaf == "down")
 
 
-def test_an_idle_connection_with_an_open_stream_is_watched_too() -> None:
+@pytest.mark.parametrize("opened", [True, False])
+def test_an_idle_connection_is_watched_too(opened: bool) -> None:
     pair = Resumed()
     pair.world.run(0.1)
-    pair.open()
+    if opened:
+        pair.open()
     pair.world.run(60)
     pair.connections[0].black_hole()
     before_s = pair.world.now_s
