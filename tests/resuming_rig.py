@@ -108,7 +108,10 @@ def expected(size: int) -> bytes:
 async def away(rig: Rig, other: str = "", protocol: str = "tcp") -> AsyncIterator[Away]:
     """A session whose device's link is up; to the `generous` target, or another one."""
     tls = device_context(ca_file=rig.keys.ca_certificate, check_dates=True)
-    async with serving(generous) as target, FaultProxy("127.0.0.1", rig.port) as network:
+    async with (
+        serving(generous) as target,
+        FaultProxy("127.0.0.1", rig.port, roaming=True) as network,
+    ):
         there: Away
         sessions = Sessions(
             allow=parse_allow(ALLOW),

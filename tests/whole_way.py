@@ -59,7 +59,8 @@ async def whole_way(folder: Path, target: str = "") -> AsyncIterator[tuple[Whole
     async with AsyncExitStack() as stack:
         rig = await stack.enter_async_context(running_relay(folder, web=web_factory))
         there = await stack.enter_async_context(away(rig, target))
-        network = await stack.enter_async_context(FaultProxy("127.0.0.1", rig.port))
+        bad = FaultProxy("127.0.0.1", rig.port, roaming=True)
+        network = await stack.enter_async_context(bad)
         way = WholeWay(rig, there, network)
         app = web.Application()
         api = "/api/v1/sessions"

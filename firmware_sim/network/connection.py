@@ -50,10 +50,17 @@ class Connection:
         set_up(client)
         self._up.read_from(client)
 
-    def dial(self, family: socket.AddressFamily, address: tuple[str, int]) -> None:
-        """Connects to the server behind; what the client says meanwhile is kept."""
+    def dial(
+        self, family: socket.AddressFamily, address: tuple[str, int], source: str = ""
+    ) -> None:
+        """Connects to the server behind; what the client says meanwhile is kept.
+
+        The server sees `source` as the client's address; without one, what the system takes.
+        """
         self._server = socket.socket(family, socket.SOCK_STREAM)
         set_up(self._server)
+        if source:
+            self._server.bind((source, 0))
         self._server.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         code = self._server.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):

@@ -25,10 +25,15 @@ IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
 CONNECTIONS_MAX = 4_096
 _ACCEPTED_AT_ONCE_MAX = 64
 _BACKLOG = 1_024
+_ROAMING_ADDRESSES = 64_000
 
 
 class FaultProxy:
-    """Listens on `port` while entered; each connection is joined with one to the target."""
+    """Listens on `port` while entered; each connection is joined with one to the target.
+
+    With `roaming` each of them comes from another address of the loopback network, as a router's
+    does that was handed over to another cell; the target must be on loopback, with IPv4.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class FaultProxy:
         listen_port: int = 0,
         in_flight_bytes_max: int = IN_FLIGHT_BYTES_MAX,
         connections_max: int = CONNECTIONS_MAX,
+        roaming: bool = False,
     ) -> None:
         self.to_server = Faults()
         self.to_client = Faults()
@@ -51,6 +57,7 @@ class FaultProxy:
         self._rng = rng or Random(0)
         self._in_flight_bytes_max = in_flight_bytes_max
         self._connections_max = connections_max
+        self._roaming = roaming
         self._pool = Pool()
         self._connections: set[Connection] = set()
         self._place: socket.socket | None = None
@@ -169,7 +176,13 @@ class FaultProxy:
             )
             self._connections.add(connection)
             if not self.to_server.silent:
-                connection.dial(self._family, self._address)
+                connection.dial(self._family, self._address, self._source())
+
+    def _source(self) -> str:
+        if not self._roaming:
+            return ""
+        third, fourth = divmod(self.connections_made % _ROAMING_ADDRESSES, 254)
+        return f"127.7.{third}.{fourth + 1}"
 
 
 def bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:

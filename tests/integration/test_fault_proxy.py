@@ -195,6 +195,25 @@ async def test_more_connections_than_allowed_are_refused(echo: Echo) -> None:
         assert await echoed(network.port, b"room again") == b"room again"
 
 
+async def test_who_roams_comes_from_another_address_each_time() -> None:
+    seen: list[tuple[str, int]] = []
+
+    async def look(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    server = await asyncio.start_server(look, "127.0.0.1", 0)
+    async with (
+        server,
+        FaultProxy("127.0.0.1", server.sockets[0].getsockname()[1], roaming=True) as network,
+    ):
+        for _ in range(300):
+            async with dialled(network.port) as (reader, _):
+                assert await reader.read() == b""
+    assert len({host for host, _ in seen}) == 300
+    assert "127.0.0.1" not in dict(seen)
+
+
 async def test_leaving_closes_everything_at_once(echo: Echo) -> None:
     async with FaultProxy("127.0.0.1", echo.port) as network:
         network.to_client.latency_ms = 60_000

@@ -24,6 +24,7 @@ from tests.scenario.tunnel import (
     connecting,
     demo,
     demo_pid,
+    ran,
     router,
     socket_gone,
     ssh_options,
@@ -173,6 +174,33 @@ async def test_sessions_go_on_by_themselves_after_the_relay_was_killed(
         assert shown["bytes_in"] == total
         await stream.close()
         installation.api.done("DELETE", f"/sessions/{page['id']}")
+
+
+async def test_a_shell_ends_with_its_relay_and_its_port_stays(
+    installation: Installation, tmp_path: Path
+) -> None:
+    async with connecting(installation, tmp_path, router(1)) as running:
+        key = authorized_key(installation, tmp_path, router(1))
+        ssh = ("ssh", "-T", *ssh_options(key), "-p", str(running.port), "admin@127.0.0.1")
+        typed = await asyncio.create_subprocess_exec(*ssh, stdin=PIPE, stdout=PIPE)
+        try:
+            await Shell(typed).runs("echo before", b"before")
+            installation.kill_child("relay")
+            began_s = now_s()
+            # Whoever types learns it at once, instead of waiting for an answer that never comes.
+            assert await asyncio.wait_for(typed.wait(), 5) == 255
+        finally:
+            if typed.returncode is None:
+                typed.kill()
+                await typed.wait()
+
+        async def works() -> bool:
+            return await ran(*ssh, "echo after") == (0, b"after\n")
+
+        left_s = began_s + BACK_S_MAX - now_s()
+        await until_true(works, "the same port works again", within_s=left_s)
+        assert running.process.returncode is None
+        assert (await until_shown(installation, running.session, state="open"))["ended_at"] is None
 
 
 async def echo_again(running: Connected) -> Echo:
