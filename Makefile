@@ -12,6 +12,8 @@ STAMP := $(VENV)/.made
 DEMO_ROUTERS ?= 25
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Hundreds of programs are started: without bytecode each would compile all of its own anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv system-packages page-libraries test-packages up test test-long \

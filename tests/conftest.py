@@ -1,6 +1,7 @@
 """What tests get: a real Mosquitto and PostgreSQL, a watch on tasks left behind, table rows."""
 
 import asyncio
+import gc
 import inspect
 import itertools
 import logging
@@ -113,6 +114,12 @@ def pytest_terminal_summary(
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         terminalreporter.write_line("  ".join(cells).rstrip())
+
+
+def pytest_collection_finish() -> None:
+    # What is imported and collected stays to the end; without it, looking for garbage is quick.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, FromClause, column, func, literal, or_, table
+from sqlalchemy import ColumnElement, FromClause, column, func, literal, literal_column, or_, table
 
 from gateway.domain.search_text import Place, looked_for, tag_line
 from gateway.operations.registry import Call
@@ -12,6 +12,9 @@ from gateway.storage.schema import device_search
 # SQLite's index of trigrams (FTS5); PostgreSQL's is one of the table itself (pg_trgm).
 _device_text = table("device_text", column("rowid"), column("device_text"))
 _TRIGRAM = 3  # characters; what is shorter is in no index
+# No parameters: PostgreSQL takes an index of an expression only for the same constants.
+_COLON: ColumnElement[str] = literal_column("':'")
+_NOTHING: ColumnElement[str] = literal_column("''")
 _ESCAPED = str.maketrans({one: f"\\{one}" for one in "\\%_"})
 
 
@@ -50,7 +53,7 @@ def texts_hold(call: Call, text: str) -> tuple[ColumnElement[bool], ColumnElemen
 def indexed(call: Call, texts: Sequence[Sought]) -> tuple[FromClause, list[ColumnElement[bool]]]:
     """Where rows of `device_search` that have all of these are selected from, and how."""
     on_sqlite = call.tx.connection.dialect.name == "sqlite"
-    known = [one for one in texts if len(one.text) >= _TRIGRAM and (on_sqlite or one.of_words)]
+    known = [one for one in texts if _has_trigrams(one, on_sqlite)]
     where = [one.held(call) for one in texts if one not in known]
     if not known:
         return device_search, where
@@ -59,7 +62,15 @@ def indexed(call: Call, texts: Sequence[Sought]) -> tuple[FromClause, list[Colum
         match = literal(" AND ".join(map(_fts5, known)))
         where.append(_device_text.c.device_text.op("MATCH", is_comparison=True)(match))
         return _device_text.join(device_search, same), where
+    # What has "1e:42" has "1e42", too, but not the other way round.
+    where += [one.held(call) for one in known if ":" in one.text]
     return device_search, [*where, *map(_like, known)]
+
+
+def _has_trigrams(one: Sought, on_sqlite: bool) -> bool:
+    if on_sqlite:
+        return len(one.text) >= _TRIGRAM
+    return one.of_words and len(_without_colons(one.text)) >= _TRIGRAM
 
 
 def _fts5(one: Sought) -> str:
@@ -69,6 +80,14 @@ def _fts5(one: Sought) -> str:
 
 
 def _like(one: Sought) -> ColumnElement[bool]:
-    pattern = f"%{one.text.translate(_ESCAPED)}%"
-    names = device_search.c.names.like(pattern)
-    return names if one.names_alone else or_(names, device_search.c.told.like(pattern))
+    pattern = f"%{_without_colons(one.text).translate(_ESCAPED)}%"
+    names, told = (
+        func.replace(text, _COLON, _NOTHING).like(pattern)
+        for text in (device_search.c.names, device_search.c.told)
+    )
+    return names if one.names_alone else or_(names, told)
+
+
+def _without_colons(text: str) -> str:
+    """As PostgreSQL's index has it: a part of a MAC address is one word then, which few have."""
+    return text.replace(":", "")
