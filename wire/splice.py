@@ -6,9 +6,10 @@ sockets. The buffer is lent by them: reads are taken out of it at once, so one s
 
 from typing import Protocol
 
-from wire.stream import Stream
+from wire.frames import PAYLOAD_BYTES_MAX
+from wire.stream import QUEUE_BYTES_MAX, Stream
 
-READ_BYTES = 64 * 1024
+READ_BYTES = QUEUE_BYTES_MAX  # at once, where the stream has room for it
 
 
 class SocketTransport(Protocol):
@@ -64,7 +65,8 @@ class Splice:
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came from the socket."""
-        self.stream.write(bytes(self._buffer[:nbytes]))
+        for start in range(0, nbytes, PAYLOAD_BYTES_MAX):  # a frame each, and none for the rest
+            self.stream.write(bytes(self._buffer[start : min(start + PAYLOAD_BYTES_MAX, nbytes)]))
         if self.stream.room <= 0:
             self._pause_reading()
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from wire.frames import Kind, LinkError, reason_frame, window_frame
+from wire.frames import PAYLOAD_BYTES_MAX, Kind, LinkError, reason_frame, window_frame
 
 if TYPE_CHECKING:
     from wire.streams import Streams
@@ -20,9 +20,11 @@ WINDOW_BYTES_PROVED = 256 * 1024
 WINDOW_BYTES_LARGE = 1024 * 1024
 WINDOW_BYTES_MAX = 8 * 1024 * 1024
 HELD_BACK = 4  # at most this part of a window waits to be said
-QUEUE_BYTES_MAX = 64 * 1024
+QUEUE_BYTES_MAX = 4 * PAYLOAD_BYTES_MAX  # whole frames: a rest would cost as much as another
+QUEUE_BYTES_FEW = PAYLOAD_BYTES_MAX
+QUEUE_BYTES_MANY = 24 * 1024
 QUEUE_BYTES_LOW = 16 * 1024
-QUEUE_BYTES_MANY = 24 * 1024  # of each, where there are more streams than a few
+STREAMS_ONE_BY_ONE = 4  # so many have the largest queue, and the next a frame's
 STREAMS_FEW = 64
 SMALL_BYTES = 1_400  # a keystroke, a reply: sent before what is long
 
@@ -98,8 +100,7 @@ class Stream:
     @property
     def room(self) -> int:
         """How many bytes may be written now; what comes from a socket waits there otherwise."""
-        few = len(self._streams) <= STREAMS_FEW
-        left = (QUEUE_BYTES_MAX if few else QUEUE_BYTES_MANY) - self._queued
+        left = self._streams.queue_bytes - self._queued
         if left <= 0:
             self._full = True
         return max(0, left)

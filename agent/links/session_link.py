@@ -16,6 +16,7 @@ from wire.hello import FORGOTTEN, SECRET_BYTES, Answered, Word
 from wire.link import Link
 from wire.resuming import Bearer
 from wire.session_commands import LinkState, Open, Report
+from wire.transport import later_of
 
 log = logging.getLogger(__name__)
 
@@ -338,7 +339,7 @@ class SessionLink:
             connection.transport,
             budget=Budget(AGENT_SESSION_BYTES),
             clock=loop.time,
-            later=loop.call_later,
+            later=later_of(loop),
             on_end=self._link_ended,
             on_open=self._targets.accept,
             on_loss=self._connection_lost,

@@ -15,6 +15,7 @@ from wire.hello import FORGOTTEN, Answered, Hello, Resume, Word, answer_bytes, g
 from wire.link import Link
 from wire.resuming import Keeper
 from wire.tickets import Party, Way
+from wire.transport import later_of
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ def _new_link(session: Session, transport: asyncio.Transport, reader: FrameReade
         transport,
         budget=session.budget,
         clock=loop.time,
-        later=loop.call_later,
+        later=later_of(loop),
         on_end=ended,
         on_loss=lost,
         reader=reader,

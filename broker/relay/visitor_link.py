@@ -21,6 +21,7 @@ from wire.link import Link
 from wire.resuming import Keeper
 from wire.stream import Stream
 from wire.tickets import Party, Way
+from wire.transport import later_of
 
 HELLO_S = 10.0
 MESSAGE_BYTES_MAX = 512 * 1024
@@ -173,7 +174,7 @@ class VisitorLink:
             output,
             budget=self._budget,
             clock=loop.time,
-            later=loop.call_later,
+            later=later_of(loop),
             on_end=ended,
             on_open=self._opened,
             on_loss=lost,

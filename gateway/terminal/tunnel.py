@@ -20,6 +20,7 @@ from wire.heartbeat import WireError
 from wire.hello import SECRET_BYTES, Hello, Word, answered_of, hello_bytes
 from wire.link import Link
 from wire.splice import READ_BYTES, Splice
+from wire.transport import later_of
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ async def _greeted(opened: aiohttp.ClientWebSocketResponse, wire: _Wire, ticket:
         wire,
         budget=Budget(SESSION_BYTES),
         clock=loop.time,
-        later=loop.call_later,
+        later=later_of(loop),
         on_end=lambda _reason: wire.close(),
         reader=reader,
     )
