@@ -5,6 +5,10 @@ from dataclasses import dataclass
 FIRST_SERIAL = 1_100_000_001
 SERIAL_DIGITS = 10
 
+EC25 = ("EC25", "EC25EFAR02A08M4G")
+EP06 = ("EP06", "EP06ELAR04A04M4G")
+RG501Q = ("RG501Q-EU", "RG501QEUAAR12A08M4G")
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -20,6 +24,15 @@ class Profile:
     bands: tuple[str, ...]
     network_types: tuple[str, ...]
     weight: int
+    # Model and firmware of each modem; the model decides the forms of its AT answers.
+    modems: tuple[tuple[str, str], ...] = (EC25,)
+    sims: int = 1
+    old: bool = False  # firmware whose commands and API speak in the older forms
+
+    @property
+    def key_is_imei(self) -> bool:
+        """Whether Teltonika's cloud asks for the IMEI beside the serial, not for the MAC."""
+        return self.name.startswith("TRB")
 
 
 PROFILES = (
@@ -46,6 +59,7 @@ PROFILES = (
         ("LTE B3", "LTE B8", "LTE B20"),
         ("LTE", "3G"),
         5,
+        sims=2,
     ),
     Profile(
         "RUTX11",
@@ -58,6 +72,8 @@ PROFILES = (
         ("LTE B1", "LTE B3", "LTE B7"),
         ("LTE", "LTE-CA"),
         4,
+        (EP06,),
+        sims=2,
     ),
     Profile(
         "RUTX50",
@@ -70,6 +86,8 @@ PROFILES = (
         ("5G N78", "5G N1", "LTE B3"),
         ("5G-NSA", "LTE"),
         3,
+        (RG501Q,),
+        sims=2,
     ),
     Profile(
         "TRB140",
@@ -81,7 +99,34 @@ PROFILES = (
         True,
         ("LTE B3", "LTE B20"),
         ("LTE", "2G"),
-        3,
+        1,
+    ),
+    Profile(
+        "RUTX12",
+        "RUTX12000000",
+        "RUTX_R_00.07.06.1",
+        248_000,
+        128_000,
+        True,
+        True,
+        ("LTE B1", "LTE B3", "LTE B7"),
+        ("LTE", "LTE-CA"),
+        1,
+        (EP06, EC25),
+    ),
+    Profile(
+        "RUT950",
+        "RUT950M02XXX",
+        "RUT9_R_00.07.06.20",
+        124_000,
+        5_200,
+        False,
+        False,
+        ("LTE B3", "LTE B7", "LTE B20"),
+        ("LTE", "3G"),
+        1,
+        sims=2,
+        old=True,
     ),
 )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from firmware_sim.profiles import PROFILES, mac_of, serial_text, with_luhn
+from firmware_sim.profiles import PROFILES, Profile, mac_of, serial_text, with_luhn
 from wire.fields import Value
 
 _STEP_S = 5
@@ -39,16 +39,67 @@ class Event:
     for_s: float
 
 
-class World:
-    """One router's surroundings; the same seed and serial make the same story."""
+def signal_of(rsrp: float, sinr: float, network_type: str) -> dict[str, Value]:
+    """Strength and quality; only LTE and 5G know more than the strength."""
+    strength: dict[str, Value] = {"rssi": max(-113, min(-51, round(rsrp + 27)))}
+    if network_type in ("2G", "3G"):
+        return strength
+    quality = max(-20, min(-5, round(-14 + sinr / 3)))
+    return strength | {"rsrp": round(rsrp), "rsrq": quality, "sinr": round(sinr)}
 
-    def __init__(self, seed: int, number: int) -> None:
+
+def band_for(network_type: str, band: str, bands: tuple[str, ...]) -> str:
+    """The band, or the nearest thing to it that this technology has."""
+    if network_type in ("2G", "3G"):
+        return "GSM 900" if network_type == "2G" else "WCDMA 900"
+    family = "5G" if network_type.startswith("5G") else "LTE"
+    return band if band.startswith(family) else next(b for b in bands if b.startswith(family))
+
+
+class SecondModem:
+    """What the second modem of a router says; it stands still where the first one moves."""
+
+    def __init__(self, rng: Random, operator: str) -> None:
+        self._operator, network = rng.choice([o for o in _OPERATORS if o[0] != operator])
+        self._imei = with_luhn(f"86{rng.randrange(10**12):012d}")
+        self._iccid = with_luhn(f"89{network}{rng.randrange(10**11):011d}")
+        self._cell = rng.randrange(1 << 20) << 8 | rng.randrange(1, 4)
+        self._tac = rng.randrange(1, 0xFFFE)
+
+    def read(self, rsrp: float, sinr: float, temperature: int) -> dict[str, Value]:
+        """The values of this moment, somewhat weaker than the first modem's."""
+        signal = signal_of(max(-130, rsrp - 6), max(-15, sinr - 3), "LTE")
+        return {
+            **{f"{name}_2": value for name, value in signal.items()},
+            "modem_temperature_2": temperature,
+            "operator_2": self._operator,
+            "network_type_2": "LTE",
+            "registration_2": "Registered, home",
+            "data_connection_2": "Connected",
+            "cell_id_2": str(self._cell),
+            "tac_2": str(self._tac),
+            "band_2": "LTE B20",
+            "sim_slot_2": 1,
+            "sim_state_2": "Ready",
+            "imei_2": self._imei,
+            "iccid_2": self._iccid,
+        }
+
+
+class World:
+    """One router's surroundings; the same seed and serial make the same story.
+
+    The model is drawn too, unless one is given.
+    """
+
+    def __init__(self, seed: int, number: int, profile: Profile | None = None) -> None:
         self.number = number
         self.serial = serial_text(number)
         self.mac = mac_of(number)
         self._events_rng = Random(f"{seed}/{self.serial}/events")
         rng = self._rng = Random(f"{seed}/{self.serial}/world")
-        self.profile = rng.choices(PROFILES, [p.weight for p in PROFILES])[0]
+        drawn = rng.choices(PROFILES, [p.weight for p in PROFILES])[0]
+        self.profile = profile or drawn
         self._operator, network = rng.choice(_OPERATORS)
         self._imei = with_luhn(f"86{rng.randrange(10**12):012d}")
         self._iccid = with_luhn(f"89{network}{rng.randrange(10**11):011d}")
@@ -67,6 +118,7 @@ class World:
         self._heading = rng.uniform(0, 2 * math.pi)
         self._speed_kmh = 0.0
         self._clients = rng.randrange(1, 12)
+        self._second = SecondModem(Random(f"{seed}/{self.serial}/modem 2"), self._operator)
         self._received = self._sent = 0
         self._lan_received = self._lan_sent = 0
         self._load = 20.0
@@ -113,18 +165,16 @@ class World:
             "flash_free": profile.flash_kib * 7 // 10,
             "temperature": board // 10 * 10,
             "modem_temperature": (board + 40) // 10 * 10,
-            "rssi": max(-113, min(-51, round(self._rsrp + 27))),
-            "rsrp": round(self._rsrp),
-            "rsrq": max(-20, min(-5, round(-14 + self._sinr / 3))),
-            "sinr": round(self._sinr),
+            **signal_of(self._rsrp, self._sinr, self._network_type),
             "operator": self._operator,
             "network_type": self._network_type,
             "registration": "Registered, home",
             "data_connection": "Connected",
-            "cell_id": f"{self._cell:08X}",
-            "tac": f"{self._tac:04X}",
-            "band": self._band,
+            "cell_id": str(self._cell),
+            "tac": str(self._tac),
+            "band": band_for(self._network_type, self._band, profile.bands),
             "sim_slot": 1,
+            "sim_state": "Ready",
             "imei": self._imei,
             "iccid": self._iccid,
             "mobile_received": self._received,
@@ -148,7 +198,13 @@ class World:
                 "satellites": 9,
             }
         if profile.inputs:
-            values |= {"digital_input": int(at_s // 1_800) % 2 == 1, "supply_voltage": 12_050}
+            values |= {
+                "digital_input": int(at_s // 1_800) % 2 == 1,
+                "analog_input": 11_930,
+                "supply_voltage": 12_050,
+            }
+        if len(profile.modems) > 1:
+            values |= self._second.read(self._rsrp, self._sinr, (board + 60) // 10 * 10)
         return values
 
     def _walk_to(self, at_s: float) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-FIELD_TABLE_VERSION = 1
+FIELD_TABLE_VERSION = 2
 TEXT_BYTES_MAX = 128
 COUNTER_MAX = 2**53 - 1  # The largest integer that every JSON reader keeps exactly.
 
@@ -50,8 +50,8 @@ FIELDS: tuple[Field, ...] = (
     _text(14, "network_type", 32, "radio access technology in use, such as LTE or 5G-NSA"),
     _text(15, "registration", 32, "network registration, such as `Registered, home`"),
     _text(16, "data_connection", 32, "state of the packet data connection"),
-    _text(17, "cell_id", 20, "identity of the serving cell"),
-    _text(18, "tac", 16, "tracking area code"),
+    _text(17, "cell_id", 20, "identity of the serving cell, in decimal digits"),
+    _text(18, "tac", 16, "tracking area code, in decimal digits"),
     _text(19, "band", 32, "band in use"),
     _integer(20, "sim_slot", "", 1, 8, "active SIM"),
     _text(21, "imei", 16, "identity of the modem"),
@@ -76,6 +76,24 @@ FIELDS: tuple[Field, ...] = (
     Field(40, "digital_input", "boolean", "", 0, 1, "state of the first digital input"),
     _integer(41, "analog_input", "mV", -100_000, 100_000, "voltage at the analog input"),
     _integer(42, "supply_voltage", "mV", 0, 100_000, "supply voltage"),
+    _text(43, "sim_state", 32, "whether the SIM can be used, such as `Ready` or `PIN required`"),
+    # The second modem of a router that has two.
+    _integer(44, "modem_temperature_2", "0.1 °C", -1_000, 2_000, "temperature of modem 2"),
+    _integer(45, "rssi_2", "dBm", -150, 0, "received signal strength of modem 2"),
+    _integer(46, "rsrp_2", "dBm", -200, 0, "reference signal received power of modem 2"),
+    _integer(47, "rsrq_2", "dB", -60, 30, "reference signal received quality of modem 2"),
+    _integer(48, "sinr_2", "dB", -50, 60, "signal to interference and noise ratio of modem 2"),
+    _text(49, "operator_2", 64, "name of the mobile operator of modem 2"),
+    _text(50, "network_type_2", 32, "radio access technology that modem 2 uses"),
+    _text(51, "registration_2", 32, "network registration of modem 2"),
+    _text(52, "data_connection_2", 32, "state of modem 2's packet data connection"),
+    _text(53, "cell_id_2", 20, "identity of modem 2's serving cell"),
+    _text(54, "tac_2", 16, "tracking area code of modem 2"),
+    _text(55, "band_2", 32, "band that modem 2 uses"),
+    _integer(56, "sim_slot_2", "", 1, 8, "active SIM of modem 2"),
+    _text(57, "imei_2", 16, "identity of modem 2"),
+    _text(58, "iccid_2", 22, "identity of modem 2's SIM"),
+    _text(59, "sim_state_2", 32, "whether modem 2's SIM can be used"),
 )
 
 BY_ID: dict[int, Field] = {field.id: field for field in FIELDS}

@@ -12,7 +12,15 @@ GROUPS: Mapping[str, tuple[str, Sequence[str]]] = {
         _("Radio"),
         (
             "operator network_type registration data_connection rsrp rsrq sinr rssi band cell_id"
-            " tac sim_slot imei iccid"
+            " tac sim_slot sim_state imei iccid"
+        ).split(),
+    ),
+    "radio_2": (
+        _("Second modem"),
+        (
+            "operator_2 network_type_2 registration_2 data_connection_2 rsrp_2 rsrq_2 sinr_2"
+            " rssi_2 band_2 cell_id_2 tac_2 sim_slot_2 sim_state_2 imei_2 iccid_2"
+            " modem_temperature_2"
         ).split(),
     ),
     "traffic": (
@@ -50,6 +58,7 @@ LABELS: Mapping[str, str] = {
     "tac": _("Tracking area"),
     "band": _("Band"),
     "sim_slot": _("SIM slot"),
+    "sim_state": _("SIM"),
     "imei": "IMEI",
     "iccid": "ICCID",
     "mobile_received": _("Received, mobile"),
@@ -73,6 +82,7 @@ LABELS: Mapping[str, str] = {
     "analog_input": _("Analog input"),
     "supply_voltage": _("Supply voltage"),
 }
+_SECOND = "_2"  # the second modem's values read like the first's
 _BYTES = frozenset({"mobile_received", "mobile_sent", "received", "sent"})
 _KIB = frozenset({"memory_total", "memory_available", "flash_total", "flash_free"})
 _UNITS = {
@@ -101,6 +111,7 @@ def value_text(name: str, value: Any) -> str:
         return "1" if value else "0"
     if not isinstance(value, int):
         return str(value)
+    name = name.removesuffix(_SECOND)
     if name in _TENTHS:
         return f"{value / 10:.1f} {_TENTHS[name]}"
     if name in _THOUSANDTHS:
@@ -121,6 +132,6 @@ def value_text(name: str, value: Any) -> str:
 def shown_values(latest: Mapping[str, ValueShown]) -> Mapping[str, Shown]:
     """All known values by name."""
     return {
-        name: Shown(LABELS.get(name, name), value_text(name, one.value), one.at)
+        name: Shown(LABELS.get(name.removesuffix(_SECOND), name), value_text(name, one.value), one.at)
         for name, one in latest.items()
     }
