@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 _READ_BYTES_MAX = 64 * 1024
 _MOBILE = ("wwan", "qmimux", "rmnet", "usb", "ppp", "wwp")
+# What passes these passes the interface below them too, and is counted there again.
+_MUXED = ("qmimux", "rmnet_data")
 _WRITABLE = ("overlay", "")  # OpenWrt mounts its writable part on /overlay
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NO_MAC = "00:00:00:00:00:00"
@@ -111,10 +113,14 @@ class LinuxCollector:
         sums = {"received": 0, "sent": 0}
         mobile = {"mobile_received": 0, "mobile_sent": 0}
         mobile_seen = False
-        for name, received, sent in self._interfaces():
+        interfaces = list(self._interfaces())
+        muxed = any(name.startswith(_MUXED) for name, _, _ in interfaces)
+        for name, received, sent in interfaces:
             if name == "lo":
                 continue
             if name.startswith(_MOBILE):
+                if muxed and not name.startswith(_MUXED):
+                    continue
                 mobile_seen = True
                 mobile["mobile_received"] += received
                 mobile["mobile_sent"] += sent

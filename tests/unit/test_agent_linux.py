@@ -89,6 +89,15 @@ def test_every_source_is_read(tmp_path: Path) -> None:
     assert without_flash(dict(LinuxCollector(tmp_path)())) == EXPECTED
 
 
+def test_what_passes_two_mobile_interfaces_is_counted_once(tmp_path: Path) -> None:
+    plant(tmp_path)
+    (tmp_path / "proc/net/dev").write_text(
+        NET_DEV + "qmimux0: 400 9 0 0 0 0 0 0 300 9 0 0 0 0 0 0\n", encoding="utf-8"
+    )
+    values = LinuxCollector(tmp_path)()
+    assert (values["mobile_received"], values["mobile_sent"]) == (400, 300)
+
+
 def test_a_failing_source_costs_its_fields_only(tmp_path: Path) -> None:
     for number, (missing, fields) in enumerate(COSTS.items()):
         root = tmp_path / str(number)
