@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from agent.build import VERSION
-from agent.clock import Clock, wall_is_plausible
+from agent.clock import Clock
 from agent.commands import CommandDesk, CommandRefused, Verbs
 from agent.connection import Address, Connection, Dial, connect, keepalive_s
 from agent.errors import ConnectionFailed, LoginRefused, LoginTakenOver, first_failure
@@ -22,14 +22,13 @@ from agent.links.resolver import Resolve
 from agent.links.sessions import Sessions
 from agent.links.target import DialTarget
 from agent.reconnect import Reconnect
+from agent.sampler import Collector, Sampler
 from agent.spool import SPOOL_LIMIT, Spool
 from agent.state import Login, load_intervals, save_intervals
 from agent.status import Status
-from agent.values import checked_values
 from agent.waiting import until_set
 from wire import topics
 from wire.commands import encode_answer
-from wire.fields import Value
 from wire.heartbeat import WireError, decode_receipt
 from wire.presence import NONCE_BYTES, Up, encode_up
 from wire.session_commands import report_answer
@@ -39,12 +38,10 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_S = 300.0
 STOP_S_MAX = 5.0
-_FRESH_MS = 10_000  # a sample this young need not be made again for a new connection
 _ANSWERS_WAITING_MAX = 64
 _STOPPED_ROUND_S = 0.0
 _REFUSALS_BEFORE_ASKING = 3
 
-Collector = Callable[[], Mapping[str, Value]]
 # Shows the record of the enrolment to the gateway: after the restore of an older backup it finds
 # this device again by it. The answer is where the MQTT server is now, if one came.
 AskGateway = Callable[[], Awaitable[list[Address] | None]]
@@ -56,12 +53,15 @@ class Agent:
     `tls` is asked before each connection, so that the dates of certificates can be checked as soon
     as the clock is right; it may give the same context to many agents. None means plain TCP, for
     tests on loopback. `allow`, `dial_target`, `resolve` and `relay_tls` (else `tls`) are for the
-    targets and links of sessions. Raises `ConfigurationError` for a wrong entry of `allow`.
+    targets and links of sessions. A collector that may take its time is asked `sample_in_thread`.
+    Raises `ConfigurationError` for a wrong entry of `allow`.
     """
 
     connected = False
     _server: str | None = None  # while signed in
     _refusals = 0
+    _nonce = ""
+    _up_wanted = False
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Agent:
         resolve: Resolve | None = None,
         relay_tls: Callable[[], ssl.SSLContext] | None = None,
         opens_per_s: float = OPENS_PER_S,
+        sample_in_thread: bool = False,
     ) -> None:
         assert addresses
         listed = parse_allow(allow)  # before anything is opened
@@ -104,7 +105,6 @@ class Agent:
         self._tls = tls
         self._state_dir = state_dir
         self._clock = clock
-        self._collector = collector
         self._journal = journal
         self._status = status
         self._dial = dial
@@ -116,13 +116,13 @@ class Agent:
         )
         self._desk = CommandDesk(login.command_key, login.serial, self._verbs())
         self._answers: deque[bytes] = deque(maxlen=_ANSWERS_WAITING_MAX)
-        self._nonce = ""
-        self._up_wanted = False
         self._started_ms = clock.boot_ms()
-        self._sampled_ms: int | None = None
         self._stopping = asyncio.Event()
         self._wake = asyncio.Event()  # the sender has something to look at
-        self._resampled = asyncio.Event()  # the time of the next sample has changed
+        made, woken = self._tell_made, self._wake.set
+        self._sampler = Sampler(
+            collector, self.spool, self.heartbeats, clock, made, woken, in_thread=sample_in_thread
+        )
 
     # Life
 
@@ -136,7 +136,7 @@ class Agent:
                 self.sessions.begin(tasks)
                 linked = tasks.create_task(self._stay_connected(), name=f"connection {self.serial}")
                 others = [
-                    tasks.create_task(self._sample_forever(), name=f"sample {self.serial}"),
+                    tasks.create_task(self._sampler.run(), name=f"sample {self.serial}"),
                     tasks.create_task(self._snapshot_forever(), name=f"snapshot {self.serial}"),
                 ]
                 await self._stopping.wait()
@@ -156,21 +156,6 @@ class Agent:
         self._stopping.set()
         self._wake.set()
 
-    async def _sample_forever(self) -> None:
-        while True:
-            self._resampled.clear()
-            wait_s = self._sampling_wait_s()
-            if wait_s <= 0:
-                self._sample()
-                continue
-            await until_set(self._resampled, wait_s)
-
-    def _sampling_wait_s(self) -> float:
-        if self._sampled_ms is None:
-            return 0.0
-        due_ms = self._sampled_ms + self.heartbeats.intervals.sampling_s * 1_000
-        return (due_ms - self._clock.boot_ms()) / 1_000
-
     async def _snapshot_forever(self) -> None:
         while True:
             await asyncio.sleep(SNAPSHOT_S)
@@ -182,18 +167,9 @@ class Agent:
         except OSError as error:
             log.warning("no snapshot on flash error=%s", error)
 
-    def _sample(self) -> int:
-        now_ms, wall_ms = self._clock.boot_ms(), self._clock.wall_ms()
-        number = self.heartbeats.next_number
-        if wall_is_plausible(wall_ms):
-            self.spool.note_offset(self.heartbeats.run, wall_ms - now_ms)
-        self.heartbeats.sample(checked_values(self._collector()), now_ms)
+    def _tell_made(self, number: int, wall_ms: int) -> None:
         if self._journal is not None:
             self._journal.made(self.serial, self.heartbeats.run, number, wall_ms)
-        self._sampled_ms = now_ms
-        self._resampled.set()
-        self._wake.set()
-        return number
 
     def _tell_last_made(self, journal: Journal) -> None:
         """A killed process may have died between the spool and the journal, at its last sample."""
@@ -259,8 +235,7 @@ class Agent:
 
     async def _live_with(self, connection: Connection) -> float:
         began_ms = self._clock.boot_ms()
-        if self._sampled_ms is None or began_ms - self._sampled_ms >= _FRESH_MS:
-            self._sample()
+        self._sampler.sample_unless_fresh()
         self.heartbeats.connected(began_ms)
         self._refusals = 0
         self._desk.connected(self._nonce)
@@ -373,9 +348,7 @@ class Agent:
         }
 
     def _refresh(self, args: Mapping[str, object]) -> Mapping[str, object]:
-        number = self._sample()
-        self.heartbeats.send_at_once(self._clock.boot_ms())
-        return {"run": self.heartbeats.run, "number": number}
+        return {"run": self.heartbeats.run, "number": self._sampler.sample()}
 
     def _set_intervals(self, args: Mapping[str, object]) -> Mapping[str, object]:
         before = self.heartbeats.intervals
@@ -389,8 +362,7 @@ class Agent:
         save_intervals(self._state_dir, intervals)
         self.heartbeats.intervals = intervals
         # The gateway learns the new interval, by which it judges silence, without delay.
-        self._sample()
-        self.heartbeats.send_at_once(self._clock.boot_ms())
+        self._sampler.sample()
         return intervals._asdict()
 
     def _ping(self, args: Mapping[str, object]) -> Mapping[str, object]:
