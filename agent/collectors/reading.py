@@ -192,7 +192,12 @@ _NETWORK_TYPES = tuple(
 _TECHNOLOGIES = {
     **dict.fromkeys((0, 1, 3, 8), "2G"),
     **dict.fromkeys((2, 4, 5, 6), "3G"),
-    **{7: "LTE", 9: "NB-IoT", 10: "LTE", 11: "5G-SA", 12: "5G-SA", 13: "5G-NSA"},
+    7: "LTE",
+    9: "NB-IoT",
+    10: "LTE",
+    11: "5G-SA",
+    12: "5G-SA",
+    13: "5G-NSA",
 }
 
 
@@ -202,7 +207,7 @@ def network_type(value: object) -> str | None:
     if act is not None:
         return _TECHNOLOGIES.get(int(act)) if act == int(act) else None
     said = plain(value)
-    if said is None or "no service" in said.lower():
+    if said is None or said.lower().replace(" ", "") in ("noservice", "search", "limsrv"):
         return None
     # What stands after a semicolon is about voice: `5G (NSA); VoLTE`.
     upper = said.partition(";")[0].upper()
@@ -267,6 +272,13 @@ def _identity(value: object, hexadecimal: bool | None, bits: int) -> str | None:
     if identity == 0 or identity in _ALL_ONES or identity >= 1 << bits:
         return None  # what modems say while they have no cell
     return str(identity)
+
+
+def signal(said: Mapping[str, object]) -> Values:
+    """Strength and quality, all in whole dB or dBm; a strength of zero is none."""
+    names = ("rssi", "rsrp", "rsrq", "sinr")
+    values = known({name: whole(name, said.get(name)) for name in names})
+    return {name: value for name, value in values.items() if value or name in ("rsrq", "sinr")}
 
 
 _SIM_STATES = (

@@ -7,7 +7,7 @@ from firmware_sim.profiles import with_luhn
 from firmware_sim.world import World
 from wire.fields import BY_NAME, Value
 
-# Numbers of RutOS and 3GPP, as the surfaces give them, and the texts that a collector makes of them.
+# Numbers of RutOS and 3GPP, as the surfaces give them, and what a collector makes of them.
 HOME, SEARCHING, DENIED, ROAMING = 1, 2, 3, 5
 REGISTRATIONS: Mapping[int, str] = {
     0: "Not registered",
@@ -151,10 +151,6 @@ def _modem(world: World, values: Mapping[str, Value], position: int) -> ModemSta
     sims = world.profile.sims
     received = _number(values, "mobile_received") if position == 0 else 0
     sent = _number(values, "mobile_sent") if position == 0 else 0
-    signal = {
-        name: _number(values, name + end) if name + end in values else None
-        for name in ("rsrp", "rsrq", "sinr")
-    }
     return ModemState(
         path=_MODEM_PATHS[position],
         model=model,
@@ -175,7 +171,9 @@ def _modem(world: World, values: Mapping[str, Value], position: int) -> ModemSta
         cell=int(_text(values, f"cell_id{end}")),
         tac=int(_text(values, f"tac{end}")),
         rssi=_number(values, f"rssi{end}"),
-        **signal,
+        rsrp=_number_or_none(values, f"rsrp{end}"),
+        rsrq=_number_or_none(values, f"rsrq{end}"),
+        sinr=_number_or_none(values, f"sinr{end}"),
         received=received,
         sent=sent,
         received_today=(received, *[0] * (sims - 1)),
@@ -199,6 +197,10 @@ def _number(values: Mapping[str, Value], name: str) -> int:
     return value
 
 
+def _number_or_none(values: Mapping[str, Value], name: str) -> int | None:
+    return _number(values, name) if name in values else None
+
+
 def _text(values: Mapping[str, Value], name: str) -> str:
     value = values[name]
     assert isinstance(value, str), name
@@ -215,10 +217,18 @@ def without_sim(modem: ModemState, sim_state: int = SIM_MISSING) -> ModemState:
         sim_state=sim_state,
         registration=0,
         connected=False,
-        **dict.fromkeys(
-            "imsi iccid operator operator_number network_type band cell tac rssi rsrp rsrq"
-            " sinr".split()
-        ),
+        imsi=None,
+        iccid=None,
+        operator=None,
+        operator_number=None,
+        network_type=None,
+        band=None,
+        cell=None,
+        tac=None,
+        rssi=None,
+        rsrp=None,
+        rsrq=None,
+        sinr=None,
     )
 
 

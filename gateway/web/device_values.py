@@ -132,6 +132,8 @@ def value_text(name: str, value: Any) -> str:
 def shown_values(latest: Mapping[str, ValueShown]) -> Mapping[str, Shown]:
     """All known values by name."""
     return {
-        name: Shown(LABELS.get(name.removesuffix(_SECOND), name), value_text(name, one.value), one.at)
+        name: Shown(
+            LABELS.get(name.removesuffix(_SECOND), name), value_text(name, one.value), one.at
+        )
         for name, one in latest.items()
     }

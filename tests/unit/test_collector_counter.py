@@ -45,9 +45,7 @@ def test_another_boot_is_a_reset_and_no_wrap() -> None:
     st.sampled_from((None, U32)),
     st.lists(st.tuples(st.integers(-5, 2**54), st.integers(-1, 20), st.integers(0, 2))),
 )
-def test_the_total_never_falls(
-    wraps_at: int | None, readings: list[tuple[int, int, int]]
-) -> None:
+def test_the_total_never_falls(wraps_at: int | None, readings: list[tuple[int, int, int]]) -> None:
     counter = Counter(wraps_at)
     totals = [counter.read(reading, sim=sim, life=life) for reading, sim, life in readings]
     said = [total for total in totals if total is not None]

@@ -12,6 +12,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
+
+
+def nothing_of(*said: object) -> list[tuple[object, object]]:
+    """Cases of which nothing comes."""
+    return [(one, None) for one in said]
+
+
 NUMBERS: list[tuple[object, object]] = [
     (-71, -71),
     ("-71", -71),
@@ -19,8 +26,8 @@ NUMBERS: list[tuple[object, object]] = [
     ("11.93", 11.93),
     ("38 °C", 38),
     (9.5, 9.5),
-    *((nothing, None) for nothing in ("N/A", "", None, True, "12abc", "0x12", "٣", "1e5")),
-    *((huge, None) for huge in (10**30, "9" * 30, float("inf"), float("nan"), [1], {})),
+    *nothing_of("N/A", "", None, True, "12abc", "0x12", "٣", "1e5"),
+    *nothing_of(10**30, "9" * 30, float("inf"), float("nan"), [1], {}),
 ]
 TEXTS: list[tuple[object, object]] = [
     ("LT BITE GSM", "LT BITE GSM"),
@@ -28,7 +35,7 @@ TEXTS: list[tuple[object, object]] = [
     (" a\x00b\n", "a b"),
     ("\ud800x", "x"),
     ("ž" * 40, "ž" * 32),
-    *((nothing, None) for nothing in ("N/A", "n/a", "", " - ", None, True, 1.5, [], "\x00")),
+    *nothing_of("N/A", "n/a", "", " - ", None, True, 1.5, [], "\x00"),
 ]
 REGISTRATIONS: list[tuple[object, object]] = [
     (0, "Not registered"),
@@ -43,7 +50,7 @@ REGISTRATIONS: list[tuple[object, object]] = [
     (7, "Registered, SMS only"),
     (8, "Emergency only"),
     ("Something new", "Something new"),
-    *((nothing, None) for nothing in (9, -1, 1.5, "N/A", None, [])),
+    *nothing_of(9, -1, 1.5, "N/A", None, []),
 ]
 NETWORK_TYPES: list[tuple[object, object]] = [
     *((said, "LTE") for said in ("LTE", "4G (LTE)", "FDD LTE", "E-UTRAN", 7, "LTE; VoLTE")),
@@ -55,7 +62,7 @@ NETWORK_TYPES: list[tuple[object, object]] = [
     ("CAT-M1", "LTE-M"),
     ("LTE CAT NB1", "NB-IoT"),
     ("5G", "5G"),
-    *((nothing, None) for nothing in ("N/A", "No service", 99, 1.5, None, {})),
+    *nothing_of("N/A", "No service", 99, 1.5, None, {}),
 ]
 BANDS: list[tuple[object, object]] = [
     *((said, "LTE B3") for said in ("LTE_B3", "LTE BAND 3", "LTE B3", "B3", "lte b03")),
@@ -63,7 +70,7 @@ BANDS: list[tuple[object, object]] = [
     *((said, "WCDMA 900") for said in ("WCDMA 900", "WCDMA_900", "UMTS 900")),
     *((said, "GSM 900") for said in ("GSM 900", "EGSM900", "GSM_900")),
     ("LTE B3 + LTE B7", "LTE B3 + LTE B7"),
-    *((nothing, None) for nothing in ("N/A", "3", 3, None, [])),
+    *nothing_of("N/A", "3", 3, None, []),
 ]
 CELLS: list[tuple[object, bool | None, object]] = [
     ("017D5C01", True, "24992769"),
@@ -74,7 +81,7 @@ CELLS: list[tuple[object, bool | None, object]] = [
     ("24992769", False, "24992769"),
     (10000000001, False, "10000000001"),
     ("17D5C01", False, None),
-    *((nothing, True, None) for nothing in ("0", "FFFFFFFF", "FFFFFFF", "N/A", "", "g", None)),
+    *((said, True, None) for said in ("0", "FFFFFFFF", "FFFFFFF", "N/A", "", "g")),
     ("9" * 12, False, None),
 ]
 SIMS: list[tuple[object, object]] = [
@@ -85,7 +92,7 @@ SIMS: list[tuple[object, object]] = [
     *((said, "Failure") for said in ("SIM failure", 13)),
     ("Not ready", "Not ready"),
     ("Busy", "Busy"),
-    *((nothing, None) for nothing in ("N/A", 99, None)),
+    *nothing_of("N/A", 99, None),
 ]
 
 
@@ -145,18 +152,25 @@ def test_yes_and_no() -> None:
         assert reading.boolean(said) is True, said
     for said in ("0", 0, False, "off", "low", "open"):
         assert reading.boolean(said) is False, said
-    for said in ("", "2", 2, None, []):
-        assert reading.boolean(said) is None, said
+    nothing: tuple[object, ...] = ("", "2", 2, None, [])
+    assert [reading.boolean(said) for said in nothing] == [None] * len(nothing)
 
 
 def test_a_position_needs_a_fix() -> None:
     said = {
-        **{"fix_status": "1", "latitude": "54.898800", "longitude": "23.964900"},
-        **{"altitude": "81", "speed": "3.5", "satellites": "9"},
+        "fix_status": "1",
+        "latitude": "54.898800",
+        "longitude": "23.964900",
+        "altitude": "81",
+        "speed": "3.5",
+        "satellites": "9",
     }
     assert reading.position(said) == {
-        **{"latitude": 548_988_000, "longitude": 239_649_000},
-        **{"altitude": 81, "speed": 35, "satellites": 9},
+        "latitude": 548_988_000,
+        "longitude": 239_649_000,
+        "altitude": 81,
+        "speed": 35,
+        "satellites": 9,
     }
     for changed in ({"fix_status": "0"}, {"latitude": "N/A"}, {"longitude": "200"}):
         assert reading.position(said | changed) == {"satellites": 9}, changed
@@ -194,7 +208,8 @@ def test_nothing_raises_and_what_comes_fits(said: object) -> None:
         assert value is None or check_value(BY_NAME[name.partition(" ")[0]].id, value), name
     for field in FIELDS:
         if field.type == "integer":
-            value = reading.whole(field.name, said, 10)
-        else:
-            value = reading.text(field.name, said) if field.type == "text" else None
-        assert value is None or check_value(field.id, value), field.name
+            number = reading.whole(field.name, said, 10)
+            assert number is None or check_value(field.id, number), field.name
+        if field.type == "text":
+            text = reading.text(field.name, said)
+            assert text is None or check_value(field.id, text), field.name
