@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from agent.agent import Agent
 from agent.build import VERSION
 from agent.clock import Clock, SystemClock, wall_is_plausible
-from agent.collectors.linux import LinuxCollector
+from agent.collectors.choice import collector_of
 from agent.configuration import (
     DEFAULT_FILE,
     DEFAULT_STATE,
@@ -43,7 +43,8 @@ from agent.state import (
 )
 from agent.status import Status, read_status
 from agent.tls import device_context
-from wire.fields import BY_NAME
+from agent.values import checked_values
+from wire.fields import BY_ID, BY_NAME
 from wire.heartbeat import WireError
 from wire.join import decode_join_string
 
@@ -204,7 +205,8 @@ async def _run_agent(configuration: Configuration) -> None:
         spool_dir=configuration.spool_dir,
         clock=clock,
         rng=SystemRandom(),
-        collector=LinuxCollector(),
+        collector=collector_of(configuration),
+        sample_in_thread=True,
         intervals=configuration.intervals,
         spool_limit=configuration.spool_limit,
         allow=configuration.allow,
@@ -298,7 +300,8 @@ async def _ensure_joined(
 
 
 def _sample(options: argparse.Namespace) -> int:
-    values = dict(LinuxCollector()())
+    found = checked_values(collector_of(_configuration(options))())
+    values = {BY_ID[number].name: value for number, value in found.items()}
     if options.json:
         print(json.dumps(values, indent=2, ensure_ascii=False))
         return DONE

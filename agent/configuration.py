@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.collectors.choice import COLLECTORS, DEFAULT_COLLECTOR
 from agent.collectors.linux import device_serial, lan_mac
 from agent.errors import ConfigurationError
 from agent.intervals import SAMPLING_S, SENDING_S, Intervals, is_interval
@@ -21,13 +22,21 @@ DEFAULT_STATE = Path("/var/lib/fleetgate-agent")
 _MEMORY_PLACES = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  # a private folder is made inside
 _SPOOL_LIMIT_MAX = 1_000_000
 _OPENS_PER_S_MAX = 1_000_000
-COLLECTORS = ("linux",)
+_MODEM_BAUDS = (9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 921_600)
+_MODEM_PORT = "auto"
+_MODEM_BAUD = 115_200
 
 # Each key, its type, and what it means; `--help` and the errors are made from this.
 KEYS: dict[str, tuple[type, str]] = {
     "state_dir": (str, "folder on flash: secret, enrolment, snapshots of the spool"),
     "spool_dir": (str, "folder in memory for the spool (default: in /dev/shm, else /tmp)"),
-    "collector": (str, "where values come from: linux"),
+    "collector": (
+        str,
+        f"where values come from: {', '.join(COLLECTORS)} (default {DEFAULT_COLLECTOR}:"
+        " rutos_local on a router of Teltonika's, else linux)",
+    ),
+    "modem_port": (str, f"serial port of collector modem, as /dev/ttyUSB2 (default {_MODEM_PORT})"),
+    "modem_baud": (int, f"its speed (default {_MODEM_BAUD})"),
     "join": (str, "join string; used when this device has not joined yet"),
     "serial": (str, "serial, where the system does not know it"),
     "lan_mac": (str, "hardware address of the LAN, where the system does not know it"),
@@ -48,7 +57,7 @@ class Configuration(NamedTuple):
 
     state_dir: Path
     spool_dir: Path
-    collector: str = "linux"
+    collector: str = DEFAULT_COLLECTOR
     join: str | None = None
     serial: str | None = None
     lan_mac: str | None = None
@@ -56,6 +65,8 @@ class Configuration(NamedTuple):
     spool_limit: int = SPOOL_LIMIT
     allow: tuple[str, ...] = DEFAULT_ALLOW
     opens_per_s: int = int(OPENS_PER_S)
+    modem_port: str = _MODEM_PORT
+    modem_baud: int = _MODEM_BAUD
 
 
 def read_configuration(file: Path | None, *, state_dir: Path | None = None) -> Configuration:
@@ -81,8 +92,9 @@ def configuration_of(body: Mapping[str, Any], *, state_dir: Path | None = None) 
             raise ConfigurationError(f"unknown key {key}{hint}")
         if type(value) is not KEYS[key][0]:
             raise ConfigurationError(f"{key}: must be of type {KEYS[key][0].__name__}")
-    if body.get("collector", "linux") not in COLLECTORS:
+    if body.get("collector", DEFAULT_COLLECTOR) not in COLLECTORS:
         raise ConfigurationError(f"collector: must be one of {', '.join(COLLECTORS)}")
+    _check_modem(body)
     if "serial" in body and not is_serial(body["serial"]):
         raise ConfigurationError("serial: must be 6 to 32 letters, digits, - or _")
     limit = body.get("spool_limit", SPOOL_LIMIT)
@@ -101,7 +113,7 @@ def configuration_of(body: Mapping[str, Any], *, state_dir: Path | None = None) 
     return Configuration(
         state,
         spool,
-        body.get("collector", "linux"),
+        body.get("collector", DEFAULT_COLLECTOR),
         body.get("join"),
         body.get("serial"),
         body.get("lan_mac"),
@@ -109,7 +121,23 @@ def configuration_of(body: Mapping[str, Any], *, state_dir: Path | None = None) 
         limit,
         allow,
         opens_per_s,
+        body.get("modem_port", _MODEM_PORT),
+        body.get("modem_baud", _MODEM_BAUD),
     )
+
+
+def _check_modem(body: Mapping[str, Any]) -> None:
+    port, baud = body.get("modem_port", _MODEM_PORT), body.get("modem_baud", _MODEM_BAUD)
+    if port != _MODEM_PORT and not port.startswith("/"):
+        raise ConfigurationError(
+            f"modem_port: must be {_MODEM_PORT}, or the path of a port such as /dev/ttyUSB2"
+        )
+    if baud not in _MODEM_BAUDS:
+        speeds = ", ".join(map(str, _MODEM_BAUDS))
+        raise ConfigurationError(f"modem_baud: must be one of {speeds}")
+    for key in ("modem_port", "modem_baud"):
+        if key in body and body.get("collector") != "modem":
+            raise ConfigurationError(f'{key}: is for collector = "modem" alone')
 
 
 def default_spool_dir(state: Path) -> Path:

@@ -82,7 +82,10 @@ def test_the_wheel_asks_for_aiomqtt_and_brings_the_command(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     texts = {Path(name).name: archive.read(name).decode() for name in archive.namelist()}
     asked = [line for line in texts["METADATA"].splitlines() if line.startswith("Requires-Dist:")]
-    assert len(asked) == 1 and asked[0].startswith("Requires-Dist: aiomqtt")
+    always = [line for line in asked if "extra ==" not in line]
+    assert len(always) == 1 and always[0].startswith("Requires-Dist: aiomqtt")
+    extras = [line for line in asked if line not in always]
+    assert len(extras) == 1 and "pyserial" in extras[0] and "modem" in extras[0]
     assert "fleetgate-agent = agent.__main__:main" in texts["entry_points.txt"]
 
 

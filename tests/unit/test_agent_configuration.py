@@ -23,7 +23,10 @@ INVALID: list[tuple[dict[str, object], str]] = [
     ({"allow": ["router:80", 7]}, "allow: 7: must be like"),
     ({"allow": ["router:80", "plc:80"]}, "allow: 'plc:80'"),
     ({"opens_per_s": 0}, "opens_per_s: must be 1 to"),
-    ({"collector": "magic"}, "collector: must be one of linux"),
+    ({"collector": "magic"}, "collector: must be one of auto, rutos_local, linux, modem"),
+    ({"collector": "modem", "modem_port": "COM3"}, "modem_port: must be auto, or the path"),
+    ({"collector": "modem", "modem_baud": 115_201}, "modem_baud: must be one of 9600"),
+    ({"modem_port": "/dev/ttyUSB2"}, 'modem_port: is for collector = "modem" alone'),
     ({"serial": "a b"}, "serial: must be 6 to 32"),
 ]
 
@@ -38,15 +41,17 @@ def test_what_is_wrong_is_named() -> None:
 def test_every_key_can_be_set(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(
-        'state_dir = "/a"\nspool_dir = "/b"\ncollector = "linux"\njoin = "fg1:x"\n'
+        'state_dir = "/a"\nspool_dir = "/b"\ncollector = "modem"\njoin = "fg1:x"\n'
         'serial = "1100000001"\nlan_mac = "00:1E:42:00:00:01"\nsampling_s = 5\nsending_s = 30\n'
         'spool_limit = 100\nallow = ["router:22", "192.168.1.0/24:80,443"]\nopens_per_s = 9\n'
+        'modem_port = "/dev/ttyUSB2"\nmodem_baud = 9600\n'
     )
     configuration = read_configuration(file)
     assert (configuration.state_dir, configuration.spool_dir) == (Path("/a"), Path("/b"))
     assert configuration.intervals == Intervals(5, 30)
     assert configuration.allow == ("router:22", "192.168.1.0/24:80,443")
-    assert configuration.opens_per_s == 9
+    assert configuration.opens_per_s == 9 and configuration.collector == "modem"
+    assert (configuration.modem_port, configuration.modem_baud) == ("/dev/ttyUSB2", 9_600)
     assert configuration.spool_limit == 100 and configuration.join == "fg1:x"
     assert identity_of(configuration) == ("1100000001", "00:1e:42:00:00:01")
     assert all(key in file.read_text() for key in KEYS)
