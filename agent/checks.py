@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.clock import Clock, wall_is_plausible
+from agent.collectors.choice import collector_of
 from agent.configuration import Configuration, identity_of, read_configuration
 from agent.connection import KEEPALIVE_S_MIN, Address, connect
 from agent.errors import AgentError, ConfigurationError, LoginRefused
@@ -16,6 +17,7 @@ from agent.spool_file import sync_directory
 from agent.state import CA_NAME, Secret, is_locked, load_enrolment, load_secret, login_of
 from agent.status import read_status
 from agent.tls import device_context
+from agent.values import checked_values
 from wire import topics
 from wire.heartbeat import new_run
 from wire.presence import Up, encode_up
@@ -45,6 +47,7 @@ def walk(file: Path | None, state_dir: Path | None, clock: Clock) -> Iterator[Fi
         return
     yield Finding("configuration", True, f"serial {identity.serial}, LAN MAC {identity.lan_mac}")
     yield _storage(configuration)
+    yield _values(configuration)
     plausible = wall_is_plausible(clock.wall_ms())
     yield Finding(
         "clock",
@@ -93,6 +96,21 @@ def _storage(configuration: Configuration) -> Finding:
         return Finding("storage", False, str(error), advice)
     text = f"state in {configuration.state_dir}, spool in {configuration.spool_dir}"
     return Finding("storage", True, text, advice)
+
+
+def _values(configuration: Configuration) -> Finding:
+    chosen = configuration.collector
+    if chosen == "modem" and is_locked(configuration.state_dir):
+        # The port is its alone.
+        return Finding("values", True, "the running agent reads them from the modem")
+    try:
+        read = collector_of(configuration)()
+    except ConfigurationError as error:
+        return Finding("values", False, str(error), "install it, or choose another collector")
+    if chosen == "modem" and "imei" not in read:
+        text = f"no modem answers at modem_port = {configuration.modem_port}"
+        return Finding("values", False, text, "name its AT port; no other program may use that")
+    return Finding("values", True, f"{len(checked_values(read))} by collector {chosen}")
 
 
 def _network(

@@ -1,11 +1,13 @@
 """The local collector on simulated routers: every model, every form, and programs that fail."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.__main__ import main
 from agent.collectors import questions
 from agent.collectors.choice import collector_of
 from agent.collectors.linux import LinuxCollector
@@ -213,6 +215,19 @@ def test_the_collector_is_chosen_by_what_the_device_is(
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     plant(router(PROFILES[0]), mnf=True)
     assert isinstance(collector_of(wishes, root), RutosLocalCollector)
+
+
+def test_sample_shows_what_a_router_says(
+    plant: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = router(PROFILES[3])
+    plant(state)
+    file = tmp_path / "agent.toml"
+    file.write_text(f'collector = "auto"\nstate_dir = "{tmp_path}/flash"\n')
+    assert main(["sample", "--json", "--config", str(file)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["imei"], said["band"]) == (state.modems[0].imei, state.modems[0].band)
+    assert said["model"] == state.product_code
 
 
 def test_all_values_fit_the_field_table_at_any_time(plant: Callable[..., Path]) -> None:

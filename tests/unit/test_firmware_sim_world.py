@@ -3,6 +3,7 @@
 from itertools import islice
 
 from firmware_sim.profiles import FIRST_SERIAL, PROFILES, mac_of, serial_text, with_luhn
+from firmware_sim.surfaces.facts import expected, state_of
 from firmware_sim.world import EventKind, World
 from wire.fields import BY_NAME, check_value
 from wire.serials import is_serial
@@ -49,6 +50,28 @@ def test_both_mishaps_occur_in_order() -> None:
     assert {event.kind for event in events} == set(EventKind)
     assert [event.at_s for event in events] == sorted(event.at_s for event in events)
     assert all(event.for_s > 0 for event in events)
+
+
+def test_an_agent_inside_reports_what_the_router_shows_outside() -> None:
+    for profile in PROFILES:
+        world = World(1, FIRST_SERIAL, profile)
+        for at_s in TIMES_S:
+            read = world.read(at_s)
+            shown = expected(state_of(world, at_s))
+            # No collector has a source for it.
+            assert {n: v for n, v in read.items() if n != "supply_voltage"} == shown, profile.name
+
+
+def test_what_stands_for_a_router_fits_its_technology() -> None:
+    for profile in PROFILES:
+        world = World(2, FIRST_SERIAL, profile)
+        for at_s in range(0, 2_000_000, 20_000):
+            modem = state_of(world, float(at_s)).modems[0]
+            assert modem.network_type is not None and modem.band is not None
+            old = modem.network_type in ("2G", "3G")
+            assert old == (modem.rsrp is None)
+            family = {"5": "5G", "L": "LTE", "3": "WCDMA", "2": "GSM"}[modem.network_type[0]]
+            assert modem.band.startswith(family)
 
 
 def test_identities_have_the_shapes_of_real_ones() -> None:
