@@ -37,7 +37,8 @@ _LTE_VALUES = {  # the place of tac, rsrp, rsrq, rssi and sinr behind "LTE"
     "rssi": 13,
     "sinr": 14,
 }
-_LTE_BAND, _LTE_CELL, _NR_BAND = 7, 4, 8
+_SA_VALUES = {"rsrp": 10, "rsrq": 11, "sinr": 12}  # behind "NR5G-SA"
+_LTE_BAND, _LTE_CELL, _NR_BAND, _SA_TAC = 7, 4, 8, 6
 _LINES_MAX = 64
 _LINE_CHARS_MAX = 1_024
 
@@ -163,11 +164,13 @@ def qtemp(answer: Answer) -> Values:
 
 
 def qeng(answer: Answer) -> Values:
-    """`AT+QENG="servingcell"`: LTE in 18 or 20 values, 5G over 4G in a line for each."""
+    """`AT+QENG="servingcell"`: LTE in 18 or 20 values, 5G over 4G in a line for each, 5G alone."""
     values: Values = {}
     for row in _rows(answer.lines):
         if "LTE" in row[:3]:
             values |= _lte(row[row.index("LTE") :])
+        elif "NR5G-SA" in row[:3]:
+            values |= _sa(row[row.index("NR5G-SA") :])
         elif row and row[0].startswith("NR5G-NSA"):
             values |= known({"network_type": "5G-NSA", "band": _nr_band(_at(row, _NR_BAND))})
     return values
@@ -181,6 +184,17 @@ def _lte(row: Sequence[str]) -> Values:
             "band": band(f"LTE B{_at(row, _LTE_BAND)}"),
             "cell_id": cell_id(_at(row, _LTE_CELL), hexadecimal=True),
             "tac": tac(named["tac"], hexadecimal=True),
+        }
+    )
+
+
+def _sa(row: Sequence[str]) -> Values:
+    return signal({name: _at(row, place) for name, place in _SA_VALUES.items()}) | known(
+        {
+            "network_type": "5G-SA",
+            "band": _nr_band(_at(row, _NR_BAND)),
+            "cell_id": cell_id(_at(row, _LTE_CELL), hexadecimal=True),
+            "tac": tac(_at(row, _SA_TAC), hexadecimal=True),
         }
     )
 

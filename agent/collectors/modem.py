@@ -26,6 +26,7 @@ _READ_BYTES_MAX = 4_096
 _DRAIN_READS_MAX = 32
 _ANSWER_BYTES_MAX = 64 * 1024
 _PORTS_MAX = 16
+_TRAFFIC = ("mobile_received", "mobile_sent")
 _PORTS = ("ttyUSB*", "ttyACM*")
 # No echo, errors by number, cells with the registration, operators by name; none of it is stored.
 _OPENING = ("ATE0", "AT+CMEE=1", "AT+CREG=2", "AT+COPS=3,0")
@@ -107,6 +108,7 @@ class ModemCollector:
         self._port: Port | None = None
         self._failure = ""
         self._commands = [*DECODERS, TRAFFIC]
+        self._kernel_counts: bool | None = None
         self._received, self._sent = Counter(U32), Counter(U32)
 
     def __call__(self) -> Mapping[str, Value]:
@@ -117,8 +119,13 @@ class ModemCollector:
             said = {}
             self._tell(str(error))
             self.close()
-        # What the kernel counts on a mobile interface is this device's own traffic.
-        return said | values
+        if self._kernel_counts is None and any(name in values or name in said for name in _TRAFFIC):
+            # Of the modem's own count and the kernel's of its interface, the one that is seen first
+            # stays the source: one would look like a reset of the other.
+            self._kernel_counts = any(name in values for name in _TRAFFIC)
+        counted = values if self._kernel_counts else said
+        merged = {name: v for name, v in (said | values).items() if name not in _TRAFFIC}
+        return merged | {name: counted[name] for name in _TRAFFIC if name in counted}
 
     def close(self) -> None:
         """Gives the port back; the next reading opens it again."""

@@ -20,6 +20,7 @@ from wire.fields import Value
 
 MODEMS_MAX = 2
 _SELDOM = 10  # passes until something that was not there is looked for again
+_TRAFFIC = ("mobile_received", "mobile_sent")
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 _Way = Callable[[int], Values]
@@ -42,6 +43,7 @@ class RutosLocalCollector:
         self._one_by_one = False
         self._identity: Values = {}
         self._passes = 0
+        self._kernel_counts: bool | None = None
         # By the name of the field, then by modem; interfaces of the kernel stand for all modems.
         self._counters: dict[tuple[str, int], Counter] = {}
 
@@ -54,7 +56,8 @@ class RutosLocalCollector:
         values |= self._identity
         for position in range(MODEMS_MAX):
             values |= of_modem(position, self._modem(position))
-        values |= self._traffic(values)
+        traffic = self._traffic(values)
+        values = {name: v for name, v in values.items() if name not in _TRAFFIC} | traffic
         values |= ubus.gps(self._ubus("gpsd", "position"))
         values |= ubus.digital_input(self._ubus("ioman.gpio.din1", "status"))
         values |= ubus.analog_input(self._ubus("ioman.adc.adc0", "status"))
@@ -128,26 +131,39 @@ class RutosLocalCollector:
     # Traffic
 
     def _traffic(self, values: Values) -> Values:
-        """Bytes of the mobile interfaces, else what `mdcollect` has counted since midnight."""
-        if "mobile_received" in values:
-            return {
-                name: total
-                for name in ("mobile_received", "mobile_sent")
-                if (total := self._total(name, 0, values.get(name), 1)) is not None
-            }
+        """Bytes of the kernel's mobile interfaces, else what `mdcollect` counts since midnight.
+
+        Whichever is seen first stays the source: one would look like a reset of the other.
+        """
+        readings: list[tuple[int, int, Mapping[str, int]]]
+        if self._kernel_counts is not False and (counted := _mobile(values)):
+            self._kernel_counts = True
+            readings = [(0, 1, counted)]
+        else:
+            readings = [] if self._kernel_counts else self._collected(values)
+            self._kernel_counts = False if readings else self._kernel_counts
         sums: dict[str, int] = {}
-        for position, path in self._paths.items():
-            sim = values.get("sim_slot" if position == 0 else f"sim_slot_{position + 1}", 1)
-            if not path or not isinstance(sim, int):
-                continue
-            told = self._ubus("mdcollect", "get", period="day", sim=sim, modem=path, current=True)
-            received, sent = ubus.usage(told)
-            for name, reading in (("mobile_received", received), ("mobile_sent", sent)):
-                total = self._total(name, position, reading, sim)
+        for position, sim, carried in readings:
+            for name, reading in carried.items():
+                counter = self._counters.setdefault((name, position), Counter(U32))
+                total = counter.read(reading, sim=sim)
                 if total is not None:
                     sums[name] = sums.get(name, 0) + total
         return known(sums)
 
-    def _total(self, name: str, position: int, reading: object, sim: int) -> int | None:
-        counter = self._counters.setdefault((name, position), Counter(U32))
-        return counter.read(reading if isinstance(reading, int) else None, sim=sim)
+    def _collected(self, values: Values) -> list[tuple[int, int, Mapping[str, int]]]:
+        """By modem: its position, its SIM, and what it carried."""
+        found: list[tuple[int, int, Mapping[str, int]]] = []
+        for position, path in self._paths.items():
+            sim = values.get("sim_slot" if position == 0 else f"sim_slot_{position + 1}", 1)
+            if path and isinstance(sim, int):
+                told = self._ubus(
+                    "mdcollect", "get", period="day", sim=sim, modem=path, current=True
+                )
+                if counted := _mobile(ubus.usage(told)):
+                    found.append((position, sim, counted))
+        return found
+
+
+def _mobile(values: Values) -> dict[str, int]:
+    return {name: v for name in _TRAFFIC if type(v := values.get(name)) is int}

@@ -87,11 +87,13 @@ def pin_state(said: Any) -> Values:
     return known({"sim_state": state})
 
 
-def usage(said: Any) -> tuple[int | None, int | None]:
-    """Bytes received and sent, of `mdcollect`."""
-    return (
-        whole("mobile_received", member(said, "rx")),
-        whole("mobile_sent", member(said, "tx")),
+def usage(said: Any) -> Values:
+    """Bytes of one SIM, of `mdcollect`."""
+    return known(
+        {
+            "mobile_received": whole("mobile_received", member(said, "rx")),
+            "mobile_sent": whole("mobile_sent", member(said, "tx")),
+        }
     )
 
 

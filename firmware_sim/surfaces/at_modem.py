@@ -88,10 +88,10 @@ def _qnwinfo(modem: ModemState) -> list[str]:
         return [f'+QNWINFO: "{name}","{number}","{modem.band}",3000']
     if modem.network_type.startswith("LTE"):
         return [f'+QNWINFO: "FDD LTE","{number}","LTE BAND {band[1:]}",1300']
-    return [
-        f'+QNWINFO: "FDD LTE","{number}","LTE BAND 3",1300',
-        f'+QNWINFO: "TDD NR5G","{number}","NR5G BAND {band[1:]}",640000',
-    ]
+    new = f'+QNWINFO: "TDD NR5G","{number}","NR5G BAND {band[1:]}",640000'
+    if modem.network_type == "5G-SA":
+        return [new]
+    return [f'+QNWINFO: "FDD LTE","{number}","LTE BAND 3",1300', new]
 
 
 def _qcsq(modem: ModemState) -> list[str]:
@@ -100,6 +100,8 @@ def _qcsq(modem: ModemState) -> list[str]:
     if modem.rsrp is None or modem.sinr is None:
         name = "WCDMA" if modem.network_type == "3G" else "GSM"
         return [f'+QCSQ: "{name}",{modem.rssi}']
+    if modem.network_type == "5G-SA":
+        return [f'+QCSQ: "NR5G",{modem.rsrp},{(modem.sinr + 20) * 5},{modem.rsrq}']
     return [f'+QCSQ: "LTE",{modem.rssi},{modem.rsrp},{(modem.sinr + 20) * 5},{modem.rsrq}']
 
 
@@ -123,6 +125,11 @@ def _qeng(modem: ModemState) -> list[str]:
     if modem.network_type in ("2G", "3G"):
         name = "WCDMA" if modem.network_type == "3G" else "GSM"
         return [f'{serving},"NOCONN","{name}",{network},{modem.tac:X},{modem.cell:X},3000,12']
+    if modem.network_type == "5G-SA":
+        band = (modem.band or " N78").rpartition(" ")[2][1:]
+        cell = f"{network},{modem.cell:X},500,{modem.tac:X},640000,{band},12"
+        signal = f"{modem.rsrp},{modem.rsrq},{modem.sinr}"
+        return [f'{serving},"NOCONN","NR5G-SA","TDD",{cell},{signal},1,-']
     nsa = modem.network_type == "5G-NSA"
     band = "3" if nsa else (modem.band or " B3").rpartition(" ")[2][1:]
     cell = f"{network},{modem.cell:X},277,1300,{band},5,5,{modem.tac:X}"

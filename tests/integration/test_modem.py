@@ -100,12 +100,16 @@ def modem_part(collector: ModemCollector) -> dict[str, Value]:
         {"network_type": "LTE-CA", "band": "LTE B7"},
         {"model": "EM12", "firmware": "EM12GPAR01A21M4G"},
         {"model": RG501Q[0], "network_type": "5G-NSA", "band": "5G N1"},
+        {"model": RG501Q[0], "network_type": "5G-SA", "band": "5G N78"},
     ],
     ids=lambda changes: "-".join(str(value) for value in changes.values()),
 )
 def test_every_technology_is_understood(rig: Rig, changes: dict[str, Value | None]) -> None:
     state = replace(modem_of(PROFILES[2]), **changes)  # type: ignore[arg-type]  # of any field
-    assert modem_part(rig.collector(rig.port(AtModem(lambda: state)))) == wanted(state)
+    values = wanted(state)
+    if state.network_type == "5G-SA":
+        values["rssi"] = -113 + 2 * ((state.rssi + 113) // 2) if state.rssi is not None else 0
+    assert modem_part(rig.collector(rig.port(AtModem(lambda: state)))) == values
 
 
 def test_trouble_with_the_sim_is_told(rig: Rig) -> None:
@@ -155,6 +159,23 @@ def test_a_command_without_an_answer_costs_its_own_fields(
     first, second = modem_part(collector), modem_part(collector)
     assert "operator" not in first
     assert second == {n: v for n, v in wanted(state).items() if n != "operator"}
+
+
+def test_traffic_keeps_the_source_that_it_began_with(rig: Rig) -> None:
+    state = modem_of(PROFILES[0])
+    interfaces = rig.root / "proc/net/dev"
+    interfaces.parent.mkdir(parents=True)
+    row = "wwan0: 700 9 0 0 0 0 0 0 30 9 0 0 0 0 0 0\n"
+    for begins_with_kernel in (True, False):
+        collector = rig.collector(rig.port(AtModem(lambda: state)))
+        for there in (begins_with_kernel, not begins_with_kernel):
+            interfaces.write_text(f"head\nhead\n{row if there else ''}")
+            found = collector().get("mobile_received")
+            if begins_with_kernel:
+                assert found == (700 if there else None)
+            else:
+                assert found == state.received
+        collector.close()
 
 
 def test_a_dead_modem_leaves_the_devices_own_values(

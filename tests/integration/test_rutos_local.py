@@ -123,6 +123,19 @@ def test_without_mobile_interfaces_the_days_counters_make_a_total(
         assert (values["mobile_received"], values["mobile_sent"]) == (total, total)
 
 
+def test_traffic_keeps_the_source_that_it_began_with(plant: Callable[..., Path]) -> None:
+    modem = replace(router(PROFILES[0]).modems[0], received=9_000, received_today=(50,))
+    state = replace(router(PROFILES[0]), modems=(modem,))
+    for first, told in ((True, [9_000, None, 9_000]), (False, [50, 50, 50])):
+        collector = None
+        found = []
+        for there in (first, not first, first):
+            root = plant(state, mobile=there)
+            collector = collector or RutosLocalCollector(root)
+            found.append(collector().get("mobile_received"))
+        assert found == told
+
+
 HANGS = "sleep 600 & sleep 600"
 SAYS_TOO_MUCH = (
     "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"
