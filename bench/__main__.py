@@ -16,6 +16,7 @@ from rich.table import Table
 from bench import (
     activation,
     extension,
+    fairness,
     history,
     importing,
     ingest_cpu,
@@ -156,6 +157,7 @@ MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {
     "load": load_rows,
     "activation": activation_rows,
     "extension": extension_rows,
+    "fairness": fairness.rows,
     "history": history_rows,
     "import": importing.rows,
     "nodes": nodes.rows,

@@ -28,6 +28,14 @@ def fleetgate(folder: Path, behind_port: int, latency_ms: float) -> Iterator[Tun
 
     Raises `RuntimeError` with the words of whoever did not start.
     """
+    with ExitStack() as parts:
+        system, relay_port = parts.enter_context(installation(folder, latency_ms))
+        yield parts.enter_context(device(system, relay_port, folder, SERIAL, behind_port))
+
+
+@contextmanager
+def installation(folder: Path, latency_ms: float = 0.0) -> Iterator[tuple[Running, int]]:
+    """Gateway, MQTT server and relay, and the port at which visitors reach that."""
     with socket.create_server(("127.0.0.1", 0)) as place:
         relay_port = place.getsockname()[1]
     data = folder / "data"
@@ -38,30 +46,38 @@ def fleetgate(folder: Path, behind_port: int, latency_ms: float) -> Iterator[Tun
             far = parts.enter_context(bad_network(relay_port, latency_ms))
             settings.append(f"public_port = {far.port}")
         (data / "gateway.toml").write_text("\n".join(settings) + "\n")
-        system = parts.enter_context(running(data, relay_port=relay_port))
-        _registered(system)
-        agent = parts.enter_context(_agent(system, folder, behind_port))
-        port, visitor = parts.enter_context(_visitor(system, folder, behind_port, relay_port))
+        yield parts.enter_context(running(data, relay_port=relay_port)), relay_port
+
+
+@contextmanager
+def device(
+    system: Running, relay_port: int, folder: Path, serial: str, behind_port: int
+) -> Iterator[Tunnel]:
+    """A company of its own with one device, and a visitor's program with a session to it."""
+    company = system.call("POST", "/api/v1/companies", {"name": f"Bench {serial}"})["id"]
+    system.call("POST", "/api/v1/credits/grants", {"company_id": company, "credits": 1})
+    wanted = {"serial": serial, "company_id": company, "activate": True}
+    system.call("POST", "/api/v1/devices", wanted)
+    own = folder / serial
+    own.mkdir()
+    with ExitStack() as parts:
+        agent = parts.enter_context(_agent(system, own, serial, behind_port))
+        port, visitor = parts.enter_context(_visitor(system, own, serial, behind_port, relay_port))
         yield Tunnel(
             "127.0.0.1", port, (system.ready["pids"]["relay"],), (agent.pid,), (visitor.pid,)
         )
 
 
-def _registered(system: Running) -> None:
-    company = system.call("POST", "/api/v1/companies", {"name": "Bench"})["id"]
-    system.call("POST", "/api/v1/credits/grants", {"company_id": company, "credits": 1})
-    device = {"serial": SERIAL, "company_id": company, "activate": True}
-    system.call("POST", "/api/v1/devices", device)
-
-
 @contextmanager
-def _agent(system: Running, folder: Path, behind_port: int) -> Iterator[subprocess.Popen[bytes]]:
-    join = system.call("POST", f"/api/v1/devices/{SERIAL}/join")["join"]
+def _agent(
+    system: Running, folder: Path, serial: str, behind_port: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    join = system.call("POST", f"/api/v1/devices/{serial}/join")["join"]
     configuration = folder / "agent.toml"
     values: dict[str, object] = {
         "state_dir": str(folder / "agent"),
         "spool_dir": str(folder / "spool"),
-        "serial": SERIAL,
+        "serial": serial,
         "lan_mac": "02:00:00:00:00:01",
         "join": join,
         "allow": [f"router:{behind_port}"],
@@ -72,15 +88,15 @@ def _agent(system: Running, folder: Path, behind_port: int) -> Iterator[subproce
     )
     words = [sys.executable, "-m", "agent", "run", "--config", str(configuration)]
     with _process(words, folder / "agent.log") as process:
-        _until_online(system, folder / "agent.log")
+        _until_online(system, serial, folder / "agent.log")
         yield process
 
 
-def _until_online(system: Running, log_path: Path) -> None:
+def _until_online(system: Running, serial: str, log_path: Path) -> None:
     ending_s = time.monotonic() + ONLINE_S_MAX
     while time.monotonic() < ending_s:
-        device = system.call("GET", f"/api/v1/devices/{SERIAL}")
-        if device["presence"]["state"] == "online":
+        found = system.call("GET", f"/api/v1/devices/{serial}")
+        if found["presence"]["state"] == "online":
             return
         time.sleep(0.05)
     raise RuntimeError(f"the device did not come online:\n{log_path.read_text()}")
@@ -88,10 +104,10 @@ def _until_online(system: Running, log_path: Path) -> None:
 
 @contextmanager
 def _visitor(
-    system: Running, folder: Path, behind_port: int, relay_port: int
+    system: Running, folder: Path, serial: str, behind_port: int, relay_port: int
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     words = [sys.executable, "-m", "broker.connect", "--json", "--protocol", "tcp"]
-    words += ["--relay", f"127.0.0.1:{relay_port}", f"{SERIAL}:{behind_port}"]
+    words += ["--relay", f"127.0.0.1:{relay_port}", f"{serial}:{behind_port}"]
     environment = {
         "FLEETGATE_URL": system.ready["http_url"],
         "FLEETGATE_TOKEN": system.ready["admin_token"],
