@@ -44,7 +44,9 @@ class Note(NamedTuple):
 class Lease(NamedTuple):
     """Gateway to relay. A relay ignores one of another epoch.
 
-    `newest` is the newest revocation's number, `taken` that of the newest happening stored.
+    `newest` is the newest revocation's number, `taken` that of the newest happening stored. With
+    `leave` the relay ends, unless it knows of a session still: it was taken out of service, and
+    the last of its sessions is over.
     """
 
     epoch: str
@@ -52,6 +54,7 @@ class Lease(NamedTuple):
     taken: int
     revoked: tuple[Revocation, ...] = ()
     notes: tuple[Note, ...] = ()
+    leave: bool = False
 
 
 class Usage(NamedTuple):
@@ -133,6 +136,7 @@ def decode_lease(payload: bytes) -> Lease:
             Note(_session(session), _text(hop, "notes"), _text(code, "notes"), _count(at, "notes"))
             for session, hop, code, at in _rows(body, "notes", 4, NOTES_MAX)
         ),
+        leave=_yes(body.get("leave", False), "leave"),
     )
 
 
@@ -201,6 +205,12 @@ def _session(value: object) -> str:
 def _text(value: object, name: str) -> str:
     if type(value) is not str or len(value) > _TEXT_CHARS_MAX:
         raise WireError(f"{name}: not a text of at most {_TEXT_CHARS_MAX}")
+    return value
+
+
+def _yes(value: object, name: str) -> bool:
+    if type(value) is not bool:
+        raise WireError(f"{name}: neither true nor false")
     return value
 
 

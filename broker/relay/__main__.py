@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m broker.relay",
         description="Run one Fleetgate relay.",
-        epilog="Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.",
+        epilog="Exit codes: 0 by a signal, or drained; 1 failed, 2 wrong usage or configuration.",
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="relay.toml")
     options = parser.parse_args(argv)
@@ -94,6 +94,7 @@ async def _run(configuration: RelayConfiguration, clock: Clock) -> int:
         loop.add_signal_handler(number, ended.set)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(relay.run(listeners))
+        running.add_done_callback(lambda _: ended.set())
         await ended.wait()
         running.cancel()
     log.info("relay ended")

@@ -60,6 +60,7 @@ class Control:
         self._servers = servers
         self._turn = 0  # which of them is tried now
         self.leased = False  # by a gateway behind it
+        self.left = asyncio.Event()  # taken out of service, and the last session is over
         self._relay = relay
         self._epoch = epoch
         self._sessions = sessions
@@ -196,3 +197,5 @@ class Control:
         self.leased = True
         if reports.applied != before:
             self.stir()
+        if lease.leave and not len(self._sessions):
+            self.left.set()

@@ -93,7 +93,10 @@ class Relay:
         return [listener]
 
     async def run(self, listeners: Sequence[socket.socket]) -> None:
-        """Until cancelled; devices are told that the relay stops, so that they look for it soon."""
+        """Until cancelled, or taken out of service and without a session.
+
+        Devices are told that the relay stops, so that they look for it soon.
+        """
         try:
             async with self.tasks:
                 await self._serve(listeners, self._web(self))
@@ -123,14 +126,17 @@ class Relay:
             arrivals=self.arrivals,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(door.run())
-            group.create_task(self.control.run())
-            group.create_task(self._sweep())
+            parts = [
+                group.create_task(part) for part in (door.run(), self.control.run(), self._sweep())
+            ]
             try:
-                await asyncio.get_running_loop().create_future()  # until cancelled
+                await self.control.left.wait()
+                log.info("taken out of service, and the last session is over")
             finally:
                 # First of all: an MQTT server that hangs must not delay it.
                 await self._say_goodbye()
+            for part in parts:
+                part.cancel()
 
     async def _say_goodbye(self) -> None:
         self.sessions.stop()

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import func, select
 
 from gateway.domain.instants import SECOND_MS, instant_text
+from gateway.operations.draining import CARRIED, IS_DRAINED
 from gateway.storage.schema import relay, session
 from gateway.storage.transaction import Transaction
 from wire.relay_control import LEASE_S
@@ -17,6 +18,8 @@ class RelayFacts(msgspec.Struct):
     """One relay as the database knows it."""
 
     id: str
+    draining: bool
+    sessions: int
     epoch_at: int | None
     seen_at: int | None
     revocations: int  # the newest one's number
@@ -31,6 +34,8 @@ class Relay(msgspec.Struct):
 
     id: str
     present: bool
+    draining: bool  # taken out of service: it ends when it carries no session any more
+    sessions: int
     epoch_at: str | None  # when its present life was first heard of
     epoch_age_s: float | None
     seen_at: str | None
@@ -68,12 +73,15 @@ _SESSIONS = (
 def count_tunnels(tx: Transaction) -> Tunnels:
     """Wanted sessions by state, and every relay that was ever registered."""
     counts = {row.linked: row.wanted for row in tx.all(_SESSIONS)}
-    rows = tx.all(select(relay).order_by(relay.c.id).limit(RELAYS_MAX))
+    found = select(relay, IS_DRAINED.label("drained"), CARRIED.label("carried"))
+    rows = tx.all(found.order_by(relay.c.id).limit(RELAYS_MAX))
     return Tunnels(
         Sessions(waiting=counts.get(False, 0), open=counts.get(True, 0)),
         [
             RelayFacts(
                 row.id,
+                bool(row.drained),
+                row.carried,
                 row.epoch_at,
                 row.seen_at,
                 row.newest,
@@ -100,6 +108,8 @@ def _relay(facts: RelayFacts, lease_at_ms: int | None, now_ms: int) -> Relay:
     return Relay(
         facts.id,
         present,
+        facts.draining,
+        facts.sessions,
         _instant(facts.epoch_at),
         _age_s(facts.epoch_at, now_ms),
         _instant(facts.seen_at),

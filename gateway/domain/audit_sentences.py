@@ -63,6 +63,7 @@ _DONE: Mapping[str, str] = {
     "people.sign_in_failed": "could not sign in",
     "people.sign_out": "signed out",
     "secrets.wrong": "gave a wrong secret",
+    "relays.drain": "took the relay {} out of service, or put it back",
     "session.counted": "counted what the session {} carried at last",
     "session.ended": "ended the session {}",
     "session.opened": "opened the session {}",

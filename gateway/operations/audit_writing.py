@@ -58,6 +58,7 @@ _LEFT_OUT = frozenset({"notes"})
 # Operations that write entries of their own: their verb says better what was done.
 OWN_VERBS: Mapping[str, str] = {
     "clock.accept": "clock.accepted",
+    "relays.drain": "relays.drain",  # with what it carries
     "companies.close": "company.closed",
     "devices.act-many": "devices.extend",  # or what is done otherwise, of each device
     "devices.forget": "device.forgotten",

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.domain.diagnosis import Found, culprit, diagnose
 from gateway.domain.sessions import USAGE_KEPT_MS, ended_because
 from gateway.operations import telling
+from gateway.operations.draining import CARRIED, IS_DRAINED
 from gateway.operations.session_ends import end_session, revoke
 from gateway.operations.session_facts import facts_of, rows_where
 from gateway.storage.schema import relay, revocation, session, session_usage
@@ -25,6 +26,7 @@ from wire.relay_control import (
 )
 
 _RELAY = select(relay).where(relay.c.id == bindparam("of_relay"))
+_LEAVES = select(relay.c.id).where(relay.c.id == bindparam("of_relay"), IS_DRAINED, CARRIED == 0)
 _SESSION = select(session).where(
     session.c.id == bindparam("said"), session.c.relay_id == bindparam("of_relay")
 )
@@ -262,6 +264,7 @@ def lease_for(tx: Transaction, relay_id: str) -> Lease | None:
         row.happened,
         tuple(Revocation(one.number, one.session_id, one.reason) for one in revoked),
         tuple(notes),
+        leave=tx.one(_LEAVES, {"of_relay": relay_id}) is not None,
     )
 
 

@@ -22,6 +22,7 @@ from gateway.domain.sessions import (
 )
 from gateway.domain.settings import Key
 from gateway.operations.devices import find
+from gateway.operations.draining import CARRIED, IS_DRAINED
 from gateway.operations.newest_first import of_companies
 from gateway.operations.registry import Call, Page, operation
 from gateway.operations.session_ends import end_session, record_of
@@ -170,19 +171,15 @@ def _wanted_of(column: ColumnElement[int], value: int, now_ms: int) -> Select[in
 
 def _choose_relay(call: Call) -> str:
     """One that was heard a moment ago, with the fewest sessions; else the one heard last, which
-    the session waits for."""
+    the session waits for. None that is taken out of service."""
     seen_at = func.coalesce(relay.c.seen_at, 0)
     present = seen_at > call.tx.now_ms - LEASE_S * SECOND_MS
-    wanted = (
-        select(func.count())
-        .where(session.c.relay_id == relay.c.id, session.c.ended_at.is_(None))
-        .scalar_subquery()
-    )
-    found = call.tx.scalar(
-        select(relay.c.id)
+    found = call.tx.one(
+        select(relay.c.id, IS_DRAINED.label("drained"))
         .order_by(
+            case((IS_DRAINED, 1), else_=0),
             case((present, 0), else_=1),
-            case((present, wanted), else_=0),
+            case((present, CARRIED), else_=0),
             seen_at.desc(),
             relay.c.id,
         )
@@ -190,7 +187,12 @@ def _choose_relay(call: Call) -> str:
     )
     if found is None:
         raise Refused(Code.UNAVAILABLE, "No relay is set up that could carry a session.")
-    return str(found)
+    if found.drained:
+        raise Refused(
+            Code.UNAVAILABLE,
+            "Every relay is being taken out of service; an operator can put one back.",
+        )
+    return str(found.id)
 
 
 def _host_label() -> str:

@@ -27,6 +27,7 @@ relay = Table(
     Column("tls", Boolean, nullable=False),  # for visitors; devices always come with TLS
     Column("epoch", Text, nullable=False),  # empty: never heard
     Column("former_epoch", Text, nullable=False),  # a late message of that life is ignored
+    Column("drained_epoch", Text),  # the life in which it is to take no new session
     instant("epoch_at", nullable=True),
     instant("seen_at", nullable=True),
     Column("newest", BigInteger, nullable=False),  # the newest revocation's number

@@ -64,6 +64,7 @@ ENGLISH: Mapping[str, str] = {
     "streams": "streams",
     "heard": "heard",
     "started": "started",
+    "draining": "taken out of service; it ends after its last session",
     "lease": "lease renewed",
     "revocations": "revocations applied",
     "memory": "memory",

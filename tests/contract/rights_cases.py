@@ -111,6 +111,7 @@ CASES: dict[str, dict[str, Any]] = {
     "password-resets.use": {"token": "wrong", "password": "new-password"},
     "people.sign_in": {"email": "a@example.org", "password": "wrong-password"},
     "people.sign_out": {},
+    "relays.drain": {"relay_id": "relay-1", "drain": False},
     "search.find": {**_OF, "q": "in"},
     "sessions.close": _SESSION,
     "sessions.diagnosis": _SESSION,
