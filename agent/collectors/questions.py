@@ -13,7 +13,8 @@ log = logging.getLogger(__name__)
 ANSWER_BYTES_MAX = 64 * 1024
 ANSWER_S_MAX = 3.0
 PASS_S_MAX = 15.0
-HUNG_REST = 10  # passes in which a program that hung is not asked again
+HUNG_REST = 10  # passes in which a question at which a program hung is not asked again
+HUNG_MAX = 3  # in one pass; after that it is the program itself that rests
 _REAP_S_MAX = 1.0
 
 Ask = Callable[[Sequence[str], float], str]
@@ -68,12 +69,14 @@ class Questions:
         self._ask = ask_one
         self._resting: dict[tuple[str, ...], int] = {}  # bounded by the questions that exist
         self._answered: set[tuple[str, ...]] = set()
+        self._hung: dict[str, int] = {}  # in this pass, by program
         self._until_s = 0.0
         self._told: set[str] = set()
 
     def begin(self) -> None:
         """A new pass."""
         self._until_s = time.monotonic() + PASS_S_MAX
+        self._hung.clear()
         self._resting = {key: left - 1 for key, left in self._resting.items() if left > 1}
 
     def ask(self, *command: str, rest: int = 0) -> str:
@@ -82,19 +85,23 @@ class Questions:
         `rest` is for how many passes a question that never had an answer is not asked again.
         """
         left_s = min(ANSWER_S_MAX, self._until_s - time.monotonic())
-        if command in self._resting or left_s <= 0:
+        program = command[0]
+        if command in self._resting or (program,) in self._resting or left_s <= 0:
             return ""
         try:
             said = self._ask(command, left_s).strip()
         except TimeoutError as error:
             said = ""
             self._rest(command, HUNG_REST)
-            log.warning("program hung and was ended program=%s error=%s", command[0], error)
+            self._hung[program] = self._hung.get(program, 0) + 1
+            if self._hung[program] >= HUNG_MAX:
+                self._rest((program,), HUNG_REST)
+            log.warning("program hung and was ended program=%s error=%s", program, error)
         except OSError as error:
             said = ""
-            if command[0] not in self._told:
-                self._told.add(command[0])
-                log.info("program cannot be asked program=%s error=%s", command[0], error)
+            if program not in self._told:
+                self._told.add(program)
+                log.info("program cannot be asked program=%s error=%s", program, error)
         if said:
             self._answered.add(command)
         elif rest and command not in self._answered:

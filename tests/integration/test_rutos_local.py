@@ -191,6 +191,23 @@ def test_a_hanging_program_is_ended_and_left_alone(monkeypatch: pytest.MonkeyPat
     assert one.ask("gsmctl", "-q") == "" and len(asked) == 2
 
 
+def test_a_program_that_hangs_at_everything_rests_as_a_whole() -> None:
+    asked = []
+
+    def hanging(command: object, within_s: float) -> str:
+        asked.append(command)
+        raise TimeoutError("hangs")
+
+    one = Questions(hanging)
+    for _ in range(questions.HUNG_REST + 1):
+        one.begin()
+        for number in range(9):
+            one.ask("ubus", str(number))
+    assert len(asked) == questions.HUNG_MAX
+    one.ask("gsmctl")
+    assert len(asked) == questions.HUNG_MAX + 1
+
+
 def test_a_question_without_an_answer_rests_unless_it_once_had_one() -> None:
     answers = iter(["", "", "said", "", "", ""])
     asked = []
