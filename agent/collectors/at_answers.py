@@ -37,6 +37,7 @@ _LTE_VALUES = {  # the place of tac, rsrp, rsrq, rssi and sinr behind "LTE"
     "rssi": 13,
     "sinr": 14,
 }
+_LTE_SHORT = 16  # values of the form that EC25 has, from "LTE" on
 _SA_VALUES = {"rsrp": 10, "rsrq": 11, "sinr": 12}  # behind "NR5G-SA"
 _LTE_BAND, _LTE_CELL, _NR_BAND, _SA_TAC = 7, 4, 8, 6
 _LINES_MAX = 64
@@ -178,6 +179,8 @@ def qeng(answer: Answer) -> Values:
 
 def _lte(row: Sequence[str]) -> Values:
     named = {name: _at(row, place) for name, place in _LTE_VALUES.items()}
+    if len(row) > _LTE_SHORT:
+        del named["sinr"]  # the longer form has steps here whose size depends on the model
     return signal(named) | known(
         {
             "network_type": "LTE",

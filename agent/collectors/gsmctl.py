@@ -19,7 +19,9 @@ from agent.collectors.reading import (
 )
 
 # Asked for at once; the answer has one line for each, in this order.
-FLAGS = "otgjiJcbCuT"
+FLAGS = "otgjiJcbCu"
+# Asked for alone: old firmware has another meaning for it, and wants an argument.
+SIM_FLAG = "T"
 
 
 def decode_signal(said: str) -> Values:

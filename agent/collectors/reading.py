@@ -19,7 +19,11 @@ _TEXT_CHARS_MAX = 1_024
 _NUMBER = re.compile(
     r"([+-]?[0-9]{1,18})(\.[0-9]{1,18})?\s*(?:dBm|dB|°C|C|V|km/h|m|s|%|bytes|B)?", re.IGNORECASE
 )
-_NOTHING = frozenset({"", "n/a", "na", "none", "null", "nil", "-", "--", "not available"})
+_NOTHING = frozenset(
+    {"", "n/a", "na", "none", "null", "nil", "-", "--", "not available"}
+    # What programs print in place of a value.
+    | {"error", "timeout", "timeout.", "failed", "unsupported", "not supported"}
+)
 _YES = frozenset({"1", "true", "yes", "on", "high", "active", "closed"})
 _NO = frozenset({"0", "false", "no", "off", "low", "inactive", "open"})
 _MAC = re.compile(r"[0-9a-f]{2}([:.-]?[0-9a-f]{2}){5}")

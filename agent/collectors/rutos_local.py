@@ -21,6 +21,7 @@ from wire.fields import Value
 MODEMS_MAX = 2
 _SELDOM = 10  # passes until something that was not there is looked for again
 _TRAFFIC = ("mobile_received", "mobile_sent")
+_OF_NETWORK = frozenset({"registration", "operator", "rssi", "rsrp"})
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 _Way = Callable[[int], Values]
@@ -88,12 +89,14 @@ class RutosLocalCollector:
         # Only `ubus` is known to tell of a second modem.
         ways = (self._by_ubus, self._by_info, self._by_flags) if position == 0 else (self._by_ubus,)
         first = self._way_of.get(position, ways[0])
+        gathered: Values = {}
         for way in (first, *(way for way in ways if way != first)):
-            values = way(position)
-            if values:
+            gathered = way(position) | gathered
+            # Of some firmware a way answers, but knows of nothing but the hardware.
+            if _OF_NETWORK & gathered.keys():
                 self._way_of[position] = way
-                return values
-        return {}
+                break
+        return gathered
 
     def _by_ubus(self, position: int) -> Values:
         place = f"gsm.modem{position}"
@@ -117,16 +120,19 @@ class RutosLocalCollector:
     def _by_flags(self, position: int) -> Values:
         ask = self._questions.ask
         values = gsmctl.decode_signal(ask("gsmctl", "-q", rest=_SELDOM))
+        lines: Mapping[str, str] | None = None
         if not self._one_by_one:
-            said = ask("gsmctl", f"-{gsmctl.FLAGS}")
+            said = ask("gsmctl", f"-{gsmctl.FLAGS}", rest=_SELDOM)
             lines = gsmctl.split_flags(said)
-            if lines is not None:
-                return values | gsmctl.decode_flags(lines)
-            # This firmware leaves lines out. From the next pass on each flag is asked for alone.
-            self._one_by_one = bool(said)
-            return values
-        alone = {flag: ask("gsmctl", f"-{flag}") for flag in gsmctl.FLAGS}
-        return values | gsmctl.decode_flags(alone)
+            # Where firmware leaves lines out, each flag is asked for alone from now on.
+            self._one_by_one = bool(said) and lines is None
+        if self._one_by_one:
+            lines = {flag: ask("gsmctl", f"-{flag}") for flag in gsmctl.FLAGS}
+        told = gsmctl.decode_flags(lines or {})
+        if "imei" not in told:
+            return values  # it is no modem that speaks: a message would be taken for a name
+        slot = ask("gsmctl", f"-{gsmctl.SIM_FLAG}", rest=_SELDOM)
+        return values | told | gsmctl.decode_flags({gsmctl.SIM_FLAG: slot})
 
     # Traffic
 

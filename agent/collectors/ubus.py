@@ -48,6 +48,7 @@ def modem(said: Any) -> Values:
     registered = registration(member(cache, "reg_stat"))
     if registered is None:
         registered = registration(member(cache, "reg_stat_str"))
+    told = sim_state(member(cache, "pin_state_str"))
     values = known(
         {
             "imei": digits("imei", member(cache, "imei")),
@@ -62,8 +63,8 @@ def modem(said: Any) -> Values:
             "modem_temperature": temperature(
                 "modem_temperature", member(cache, "temperature"), tenths=True
             ),
-            # A modem that is registered has a SIM in order; of others it is asked for.
-            "sim_state": "Ready" if registered in _REGISTERED else None,
+            # A modem that is registered has a SIM in order; of others it may have to be asked.
+            "sim_state": "Ready" if registered in _REGISTERED else told,
         }
     )
     values |= signal({name: member(cache, f"{name}_value") for name in _SIGNAL})

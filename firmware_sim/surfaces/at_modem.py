@@ -133,8 +133,10 @@ def _qeng(modem: ModemState) -> list[str]:
     nsa = modem.network_type == "5G-NSA"
     band = "3" if nsa else (modem.band or " B3").rpartition(" ")[2][1:]
     cell = f"{network},{modem.cell:X},277,1300,{band},5,5,{modem.tac:X}"
-    signal = f"{modem.rsrp},{modem.rsrq},{modem.rssi},{modem.sinr}"
-    tail = "9,160,-" if modem.model.startswith(_LONG_CELL) else "20"
+    long = modem.model.startswith(_LONG_CELL)
+    quality = ((modem.sinr or 0) + 20) // 2 if long else modem.sinr
+    signal = f"{modem.rsrp},{modem.rsrq},{modem.rssi},{quality}"
+    tail = "9,160,-" if long else "20"
     if not nsa:
         return [f'{serving},"NOCONN","LTE","FDD",{cell},{signal},{tail}']
     new_band = (modem.band or " N78").rpartition(" ")[2][1:]

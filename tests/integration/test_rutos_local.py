@@ -123,6 +123,28 @@ def test_without_mobile_interfaces_the_days_counters_make_a_total(
         assert (values["mobile_received"], values["mobile_sent"]) == (total, total)
 
 
+def test_a_way_that_knows_the_hardware_alone_is_not_the_last(plant: Callable[..., Path]) -> None:
+    state = router(PROFILES[0])
+    root = plant(state, Form.INFO)
+    path = root.parent / "programs" / "ubus"
+    hardware = json.dumps({"model": "EC25", "cache": {"imei": state.modems[0].imei}})
+    path.write_text(f"#!/bin/sh\n[ \"$3\" = gsm.modem0 ] && echo '{hardware}'\n", encoding="utf-8")
+    values = RutosLocalCollector(root)()
+    assert (values["imei"], values["operator"]) == (state.modems[0].imei, state.modems[0].operator)
+
+
+def test_lines_that_are_left_out_put_no_value_under_another_name(
+    plant: Callable[..., Path],
+) -> None:
+    state = router(PROFILES[0])
+    root = plant(state, Form.OLD)
+    path = root.parent / "programs" / "gsmctl"
+    # The type of the network is not printed at all.
+    path.write_text(path.read_text().replace("\nt) printf", "\nt) : printf"))
+    values = seen(dict(RutosLocalCollector(root)()))
+    assert values == {n: v for n, v in of_form(state, Form.OLD).items() if n != "network_type"}
+
+
 def test_traffic_keeps_the_source_that_it_began_with(plant: Callable[..., Path]) -> None:
     modem = replace(router(PROFILES[0]).modems[0], received=9_000, received_today=(50,))
     state = replace(router(PROFILES[0]), modems=(modem,))

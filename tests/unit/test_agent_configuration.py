@@ -95,6 +95,17 @@ def test_without_joining_the_commands_say_what_to_do(
     assert "copy the whole text" in capsys.readouterr().err
 
 
+def test_check_tells_whether_values_are_read(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--config", str(file)]) == 1
+    assert "by collector auto" in capsys.readouterr().out
+    with file.open("a") as more:
+        more.write('collector = "modem"\nmodem_port = "/dev/null"\n')
+    assert main(["check", "--config", str(file)]) == 1
+    assert "no modem answers at modem_port = /dev/null" in capsys.readouterr().out
+
+
 def test_a_wrong_configuration_ends_with_two(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,12 +77,12 @@ RECORDED: list[tuple[Answer, dict[str, object]]] = [
                 "rsrp": -98,
                 "rsrq": -11,
                 "rssi": -71,
-                "sinr": 12,
-            },
+            }
+            | sinr,
         )
-        for lines, kind, band in (
-            ((f"{SERVING},{LTE},20",), "LTE", "LTE B3"),
-            ((f"{SERVING},{LTE},9,160,-",), "LTE", "LTE B3"),
+        for lines, kind, band, sinr in (
+            ((f"{SERVING},{LTE},20",), "LTE", "LTE B3", {"sinr": 12}),
+            ((f"{SERVING},{LTE},9,160,-",), "LTE", "LTE B3", {}),
             (
                 (
                     SERVING,
@@ -91,8 +91,23 @@ RECORDED: list[tuple[Answer, dict[str, object]]] = [
                 ),
                 "5G-NSA",
                 "5G N78",
+                {},
             ),
         )
+    ),
+    (
+        answer(
+            QENG, f'{SERVING},"NR5G-SA","TDD",246,02,FAD5383F2,310,64,634080,78,12,-88,-10,23,1,-'
+        ),
+        {
+            "network_type": "5G-SA",
+            "band": "5G N78",
+            "cell_id": str(0xFAD5383F2),
+            "tac": "100",
+            "rsrp": -88,
+            "rsrq": -10,
+            "sinr": 23,
+        },
     ),
     (answer("AT+CGSN", "860000000000017"), {"imei": "860000000000017"}),
 ]
@@ -218,7 +233,7 @@ def gsmctl_hostile(modem: ModemState, damage: list[tuple[int, int, bytes]]) -> N
         for said in (lines["q"], whole):
             text = damaged(said.encode(), damage).decode("utf-8", "replace")
             fits(gsmctl.decode_signal(text))
-            fits(gsmctl.decode_flags(gsmctl.split_flags(text) or dict.fromkeys("otgC", text)))
+            fits(gsmctl.decode_flags(gsmctl.split_flags(text) or dict.fromkeys("otgCT", text)))
 
 
 KEYS = st.sampled_from(

@@ -35,7 +35,7 @@ TEXTS: list[tuple[object, object]] = [
     (" a\x00b\n", "a b"),
     ("\ud800x", "x"),
     ("ž" * 40, "ž" * 32),
-    *nothing_of("N/A", "n/a", "", " - ", None, True, 1.5, [], "\x00"),
+    *nothing_of("N/A", "n/a", "", " - ", "Timeout.", "ERROR", None, True, 1.5, [], "\x00"),
 ]
 REGISTRATIONS: list[tuple[object, object]] = [
     (0, "Not registered"),
