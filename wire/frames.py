@@ -18,6 +18,10 @@ _COUNT = struct.Struct("!Q")
 _WINDOW = struct.Struct("!I")
 
 
+# What was read, maybe into memory that is lent: whoever keeps some of it makes a copy.
+Bytes = bytes | bytearray | memoryview
+
+
 class LinkError(WireError):
     """The other side broke the rules of the link; the text names the rule."""
 
@@ -126,24 +130,48 @@ class FrameReader:
     """Cuts bytes as they come into frames."""
 
     def __init__(self) -> None:
-        self._left = b""
+        self._left = bytearray()  # the beginning of a frame, and at first what came with the hello
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that are whole now. Raises `LinkError`, after which it is of no more use."""
+    def feed(self, data: Bytes) -> list[Frame]:
+        """The frames that are whole now. Raises `LinkError`, after which it is of no more use.
+
+        Each byte is copied once, or twice where its frame came in pieces; `data` may be lent.
+        """
+        frames: list[Frame] = []
+        view = memoryview(data)
         if self._left:
-            data = self._left + data
-        frames = []
-        position, end = 0, len(data)
+            view = self._complete(view, frames)
+        position, end = 0, len(view)
         while end - position >= HEADER_BYTES:
-            kind, zero, length, stream = HEADER.unpack_from(data, position)
+            kind, zero, length, stream = HEADER.unpack_from(view, position)
             _check_header(kind, zero, length, stream)
             start = position + HEADER_BYTES
             if end - start < length:
                 break
             position = start + length
-            frames.append(Frame(kind, stream, data[start:position]))
-        self._left = data[position:]
+            frames.append(Frame(kind, stream, bytes(view[start:position])))
+        if position < end:
+            self._left += view[position:]
         return frames
+
+    def _complete(self, view: memoryview, frames: list[Frame]) -> memoryview:
+        """Takes what the frames begun before still need; what is left over."""
+        while self._left:
+            wanted = HEADER_BYTES
+            if len(self._left) >= HEADER_BYTES:
+                kind, zero, length, stream = HEADER.unpack_from(self._left)
+                _check_header(kind, zero, length, stream)
+                wanted += length
+                if len(self._left) >= wanted:
+                    frames.append(Frame(kind, stream, bytes(self._left[HEADER_BYTES:wanted])))
+                    del self._left[:wanted]
+                    continue
+            if not view:
+                break
+            missing = wanted - len(self._left)
+            self._left += view[:missing]
+            view = view[missing:]
+        return view
 
     def first(self, data: bytes) -> Frame | None:
         """The hello, once it is whole; what follows it stays here. Raises `LinkError`."""
@@ -157,8 +185,8 @@ class FrameReader:
         size = HEADER_BYTES + length
         if len(self._left) < size:
             return None
-        frame = Frame(kind, stream, self._left[HEADER_BYTES:size])
-        self._left = self._left[size:]
+        frame = Frame(kind, stream, bytes(self._left[HEADER_BYTES:size]))
+        del self._left[:size]
         return frame
 
 

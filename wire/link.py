@@ -10,6 +10,7 @@ from wire.budget import Budget
 from wire.channel import ACK_S, Channel
 from wire.frames import (
     NUMBERED,
+    Bytes,
     Frame,
     FrameReader,
     Kind,
@@ -130,8 +131,8 @@ class Link:
             raise LinkError("the link is over")
         return self.streams.open(user)
 
-    def receive(self, data: bytes) -> None:
-        """Bytes came in. A side that breaks the rules ends the link."""
+    def receive(self, data: Bytes) -> None:
+        """Bytes came in; the memory may be lent. A side that breaks the rules ends the link."""
         if self._transport is None:
             return  # after our goodbye, or of a connection given up
         self._vigil.heard(self._clock())
@@ -216,7 +217,7 @@ class Link:
 
     # Inside
 
-    def _take_all(self, data: bytes) -> None:
+    def _take_all(self, data: Bytes) -> None:
         for frame in self._reader.feed(data):
             self._take(frame)
             if self._transport is None:

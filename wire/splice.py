@@ -7,9 +7,9 @@ sockets. The buffer is lent by them: reads are taken out of it at once, so one s
 from typing import Protocol
 
 from wire.frames import PAYLOAD_BYTES_MAX
-from wire.stream import QUEUE_BYTES_MAX, Stream
+from wire.stream import QUEUE_BYTES_FAST, Stream
 
-READ_BYTES = QUEUE_BYTES_MAX  # at once, where the stream has room for it
+READ_BYTES = QUEUE_BYTES_FAST
 
 
 class SocketTransport(Protocol):
@@ -65,8 +65,10 @@ class Splice:
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came from the socket."""
-        for start in range(0, nbytes, PAYLOAD_BYTES_MAX):  # a frame each, and none for the rest
-            self.stream.write(bytes(self._buffer[start : min(start + PAYLOAD_BYTES_MAX, nbytes)]))
+        # A frame's worth each: a few bytes too many would travel, and wake everybody, alone.
+        for start in range(0, nbytes, PAYLOAD_BYTES_MAX):
+            end = min(nbytes, start + PAYLOAD_BYTES_MAX)
+            self.stream.write(bytes(self._buffer[start:end]))
         if self.stream.room <= 0:
             self._pause_reading()
 

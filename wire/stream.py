@@ -20,12 +20,12 @@ WINDOW_BYTES_PROVED = 256 * 1024
 WINDOW_BYTES_LARGE = 1024 * 1024
 WINDOW_BYTES_MAX = 8 * 1024 * 1024
 HELD_BACK = 4  # at most this part of a window waits to be said
-QUEUE_BYTES_MAX = 4 * PAYLOAD_BYTES_MAX  # whole frames: a rest would cost as much as another
-QUEUE_BYTES_FEW = PAYLOAD_BYTES_MAX
-QUEUE_BYTES_MANY = 24 * 1024
-QUEUE_BYTES_LOW = 16 * 1024
-STREAMS_ONE_BY_ONE = 4  # so many have the largest queue, and the next a frame's
+QUEUE_BYTES_MAX = PAYLOAD_BYTES_MAX  # one frame
+QUEUE_BYTES_MANY = 24 * 1024  # of each, where there are more streams than a few
+QUEUE_BYTES_FAST = 4 * PAYLOAD_BYTES_MAX  # where there are very few, and the other side reads
+QUEUE_PART_LOW = 4  # its user may go on when only this part of a full queue is left
 STREAMS_FEW = 64
+STREAMS_VERY_FEW = 8
 SMALL_BYTES = 1_400  # a keystroke, a reply: sent before what is long
 
 
@@ -100,10 +100,23 @@ class Stream:
     @property
     def room(self) -> int:
         """How many bytes may be written now; what comes from a socket waits there otherwise."""
-        left = self._streams.queue_bytes - self._queued
-        if left <= 0:
+        most = self._queue_bytes_max()
+        left = most - self._queued
+        if left < most // QUEUE_PART_LOW:
+            # Frames of a few bytes would cost as much as long ones.
             self._full = True
-        return max(0, left)
+            return 0
+        return left
+
+    def _queue_bytes_max(self) -> int:
+        streams = len(self._streams)
+        if streams > STREAMS_FEW:
+            return QUEUE_BYTES_MANY
+        if streams > STREAMS_VERY_FEW:
+            return QUEUE_BYTES_MAX
+        # What is read at once costs least. Behind a reader that stops the queue stays short.
+        let_through = (self.allowed - self.sent) // PAYLOAD_BYTES_MAX * PAYLOAD_BYTES_MAX
+        return min(max(QUEUE_BYTES_MAX, let_through), QUEUE_BYTES_FAST)
 
     @property
     def queued(self) -> int:
@@ -222,7 +235,7 @@ class Stream:
 
     def drained(self) -> None:
         """After sending: the user may go on."""
-        if self._full and self._queued <= QUEUE_BYTES_LOW:
+        if self._full and self._queued <= self._queue_bytes_max() // QUEUE_PART_LOW:
             self._full = False
             if self.user is not None:
                 self.user.stream_room()

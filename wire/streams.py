@@ -18,17 +18,7 @@ from wire.frames import (
     reason_of,
     window_of,
 )
-from wire.stream import (
-    QUEUE_BYTES_FEW,
-    QUEUE_BYTES_MANY,
-    QUEUE_BYTES_MAX,
-    STREAMS_FEW,
-    STREAMS_ONE_BY_ONE,
-    WINDOW_BYTES_FIRST,
-    WINDOW_BYTES_LEAST,
-    Stream,
-    User,
-)
+from wire.stream import WINDOW_BYTES_FIRST, WINDOW_BYTES_LEAST, Stream, User
 
 STREAMS_MAX = 256
 OPENS_PER_S = 50.0
@@ -75,14 +65,6 @@ class Streams:
     def waiting(self) -> bool:
         """Whether a stream may have something to send."""
         return bool(self._waiting)
-
-    @property
-    def queue_bytes(self) -> int:
-        """How much each stream may queue: the more there are, the less."""
-        count = len(self._by_number)
-        if count <= STREAMS_ONE_BY_ONE:
-            return QUEUE_BYTES_MAX
-        return QUEUE_BYTES_FEW if count <= STREAMS_FEW else QUEUE_BYTES_MANY
 
     # This side
 

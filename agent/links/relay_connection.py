@@ -93,12 +93,12 @@ class RelayConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes of the link, after those of the answer."""
-        data = bytes(self._buffer[:nbytes])
+        data = self._buffer[:nbytes]
         if self.link is not None:
             if self.link.carries(self._transport):
                 self.link.receive(data)
         elif not self._answered.done():
-            self._read_answer(data)
+            self._read_answer(bytes(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""

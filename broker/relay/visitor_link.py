@@ -253,11 +253,12 @@ async def _receive(socket: web.WebSocketResponse, output: Output) -> None:
     while link.carries(output):
         message = await socket.receive()
         if message.type is WSMsgType.BINARY:
-            for start in range(0, len(message.data), SLICE_BYTES):
+            data = memoryview(message.data)
+            for start in range(0, len(data), SLICE_BYTES):
                 if start:
                     await asyncio.sleep(0)
                 if link.carries(output):
-                    link.receive(message.data[start : start + SLICE_BYTES])
+                    link.receive(data[start : start + SLICE_BYTES])
         elif link.carries(output):
             _hung_up(link, message)
 
