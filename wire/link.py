@@ -22,7 +22,7 @@ from wire.frames import (
 )
 from wire.outbox import Outbox
 from wire.stream import Stream, User
-from wire.streams import OPENS_PER_S, Streams
+from wire.streams import OPENS_PER_S, UNLIMITED, Rates, Streams
 from wire.transport import Later, Timers, Transport
 from wire.vigil import NOTICE_S, Vigil
 
@@ -67,6 +67,7 @@ class Link:
         opens_per_s: float = OPENS_PER_S,
         reader: FrameReader | None = None,
         linger_s: float = 0.0,
+        rates: Rates = UNLIMITED,
     ) -> None:
         self._transport: Transport | None = transport
         self._linger_s = linger_s
@@ -84,6 +85,7 @@ class Link:
             wake=self._wake,
             send_control=self._send_control,
             opens_per_s=opens_per_s,
+            rates=rates,
         )
         self._outbox = Outbox(self._channel, self.streams)
         self._timers = Timers(later)

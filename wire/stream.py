@@ -55,6 +55,7 @@ class Stream:
         "_finishing",
         "_full",
         "_granted",
+        "_prepaid",
         "_queue",
         "_queued",
         "_streams",
@@ -87,6 +88,7 @@ class Stream:
         self._taken = taken  # of the budget
         self._window = max(taken, WINDOW_BYTES_LEAST)
         self._granted = self._window
+        self._prepaid = 0  # let through and counted by the rate, and not arrived yet
         self._consumed = 0
         self._epoch_s: float | None = None
         self._epoch_consumed = 0
@@ -167,11 +169,21 @@ class Stream:
         self._consumed += size
         assert self._consumed <= self.arrived
         self._measure()
+        self._renew()
+
+    def _renew(self) -> None:
+        """Lets the other side send more, once that is worth a frame and the rate allows it."""
         # What is held back here slows the other side down, and the window would never be seen full.
         held_back = self._consumed + self._window - self._granted
-        if held_back >= self._window // HELD_BACK and not self.finished_there:
-            self._granted = self._consumed + self._window
-            self._streams.control(window_frame(self.number, self._granted))
+        if self.ended or self.finished_there or held_back < self._window // HELD_BACK:
+            return
+        rate = self._streams.from_there
+        if rate is not None:
+            if not rate.take(held_back, self._renew):
+                return
+            self._prepaid += held_back
+        self._granted += held_back
+        self._streams.control(window_frame(self.number, self._granted))
 
     def _measure(self) -> None:
         """Once in a round trip: the window grows towards twice of what was carried in it."""
@@ -204,6 +216,11 @@ class Stream:
         self.arrived += len(data)
         if self.arrived > self._granted or self.finished_there:
             raise LinkError("data beyond the window, or after the end")
+        if self._streams.from_there is not None:
+            # Of what was let through before it is counted already; of the first window it is not.
+            paid = min(self._prepaid, len(data))
+            self._prepaid -= paid
+            self._streams.from_there.charge(len(data) - paid)
         if self.user is not None:
             self.user.stream_data(data)
 
@@ -252,6 +269,9 @@ class Stream:
         taken: who does not read could otherwise pile up one ended stream upon the other.
         """
         self.ended = True
+        if self._streams.from_there is not None:
+            self._streams.from_there.charge(-self._prepaid)
+            self._prepaid = 0
         self._queue.clear()
         self._queued = 0
         kept = min(self._taken, self.arrived - self._consumed) if keep else 0

@@ -18,8 +18,13 @@ from wire.frames import (
     reason_of,
     window_of,
 )
+from wire.rate import Rate
 from wire.stream import WINDOW_BYTES_FIRST, WINDOW_BYTES_LEAST, Stream, User
 
+# To the other side, and from there; None where there is no limit.
+Rates = tuple[Rate | None, Rate | None]
+
+UNLIMITED: Rates = (None, None)
 STREAMS_MAX = 256
 OPENS_PER_S = 50.0
 OPENS_BURST = 200.0
@@ -39,7 +44,9 @@ class Streams:
         wake: Callable[[], None],
         send_control: Callable[[bytes], None],
         opens_per_s: float = OPENS_PER_S,
+        rates: Rates = UNLIMITED,
     ) -> None:
+        self.to_there, self.from_there = rates
         self.budget = budget
         self.now_s = clock
         self.round_trip_s = 0.0
@@ -133,16 +140,25 @@ class Streams:
                 return encode(Kind.FIN, stream.number)
             most = SHARED_FRAME_BYTES if self._small or self._ring else PAYLOAD_BYTES_MAX
             size = min(stream.sendable(), most, room - HEADER_BYTES)
-            if size <= 0:
+            if size <= 0 or not self._may_go(stream):
                 self._waiting.add(stream.number)
-                line.appendleft(stream)
+                (self._small if stream.small else self._ring).appendleft(stream)
                 return None
             data = stream.pop(size)
+            if self.to_there is not None:
+                self.to_there.charge(len(data))
             self.bytes_out += len(data)
             self._line_up(stream)
             stream.drained()
             return encode(Kind.DATA, stream.number, data)
         return None
+
+    def _may_go(self, stream: Stream) -> bool:
+        """A rate holds nobody up who types; that is counted all the same."""
+        if self.to_there is None or stream.small or self.to_there.free:
+            return True
+        self.to_there.when_free(self._wake)
+        return False
 
     def _line_up(self, stream: Stream) -> bool:
         """Round robin, but what is little goes first; whether it was not in line before."""

@@ -50,6 +50,8 @@ class RelayConfiguration:
     log_format: str = "text"
     log_level: str = "info"
     opens_per_s: float = OPENS_PER_S
+    session_mbit_s: int = 0  # each way; 0: no limit
+    company_mbit_s: int = 0
     # HOST:PORT of other nodes' MQTT servers, tried in turn while the first does not answer
     mqtt_servers: tuple[str, ...] = ()
 
@@ -177,6 +179,8 @@ def _check(configuration: RelayConfiguration) -> None:
         raise ConfigurationError(f"log_level must be one of {', '.join(LEVELS)}")
     if not 1 <= configuration.opens_per_s <= 1_000_000:
         raise ConfigurationError("opens_per_s must be at least 1")
+    if min(configuration.session_mbit_s, configuration.company_mbit_s) < 0:
+        raise ConfigurationError("session_mbit_s and company_mbit_s must be 0 (no limit) or more")
 
 
 def read_ticket_keys(path: Path) -> dict[str, Ed25519PublicKey]:

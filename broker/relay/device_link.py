@@ -194,5 +194,6 @@ def _new_link(session: Session, transport: asyncio.Transport, reader: FrameReade
         on_loss=lost,
         reader=reader,
         linger_s=LINGER_S,
+        rates=session.rates,
     )
     return link

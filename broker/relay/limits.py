@@ -21,6 +21,8 @@ class Limits(NamedTuple):
     guests_per_session: int = 512
     links_per_session: int = 32  # of visitors
     opens_per_s: float = OPENS_PER_S  # that one visitor's link may open
+    session_mbit_s: int = 0  # each way; 0: no limit
+    company_mbit_s: int = 0
 
 
 class Tally:

@@ -47,7 +47,11 @@ class Relay:
         self.clock = clock
         self.lease = LeaseWatch(clock)
         self.happenings = Happenings(clock)
-        self.limits = limits or Limits(opens_per_s=configuration.opens_per_s)
+        self.limits = limits or Limits(
+            opens_per_s=configuration.opens_per_s,
+            session_mbit_s=configuration.session_mbit_s,
+            company_mbit_s=configuration.company_mbit_s,
+        )
         self.sessions = Sessions(
             clock=clock, lease=self.lease, happenings=self.happenings, limits=self.limits
         )

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from broker.relay.arrivals import address_key
+from broker.relay.bandwidth import Bandwidth
 from broker.relay.clock import Clock
 from broker.relay.detached import Detached
 from broker.relay.errors import StreamRefused
@@ -61,6 +62,7 @@ class Shared:
     tally: Tally
     budget: Budget
     detached: Detached
+    bandwidth: Bandwidth
     note: Callable[[str], Note | None]
     forget: Callable[["Session", str], None]
 
@@ -81,6 +83,7 @@ class Session:
         self._linked = False  # as was told last
         self._shared = shared
         self.opens_per_s = shared.limits.opens_per_s
+        self.rates = shared.bandwidth.begin(claims.company)
         self._pace = Pace(self.opens_per_s, asyncio.get_running_loop().time)
         self._changed = asyncio.Event()
         self._browsers: dict[bytes, str] = {}  # hash of a cookie, address
@@ -104,7 +107,7 @@ class Session:
             raise StreamRefused("busy")
         try:
             link = self.link
-            if link is None or not self._pace.at_once():
+            if link is None or not self._has_room() or not self._pace.at_once():
                 link = await self._turn(wait_s)
             stream = self._open(link, user)
         except BaseException:
@@ -130,12 +133,26 @@ class Session:
                     while self.link is None:
                         await self._changed.wait()
                         self._check()
+                    await self._room()
                     await self._pace.wait()
                     self._check()
                     if self.link is not None:
                         return self.link
         except TimeoutError:
             raise StreamRefused("busy") if self.link is not None else self._away() from None
+
+    def _has_room(self) -> bool:
+        rate = self.rates[1]
+        return rate is None or rate.free
+
+    async def _room(self) -> None:
+        """A new stream brings a window of its own, so above a limit of bandwidth it waits for
+        its turn, too."""
+        rate = self.rates[1]
+        if rate is not None and not rate.free:
+            turn = asyncio.Event()
+            rate.when_free(turn.set)
+            await turn.wait()
 
     def _check(self) -> None:
         if self.over:

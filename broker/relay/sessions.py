@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict, deque
 
+from broker.relay.bandwidth import Bandwidth
 from broker.relay.clock import Clock
 from broker.relay.detached import Detached
 from broker.relay.errors import TicketRefused
@@ -37,6 +38,7 @@ class Sessions:
         self.happenings = happenings
         self.detached = Detached(clock, self.budget)
         self.connected = 0  # devices' connections, those too to which goodbye was said
+        self.bandwidth = Bandwidth(limits)
         self._clock = clock
         self._lease = lease
         self._by_id: dict[str, Session] = {}
@@ -53,6 +55,7 @@ class Sessions:
             tally=Tally({name: getattr(limits, name) for name in bounds}),
             budget=self.budget,
             detached=self.detached,
+            bandwidth=self.bandwidth,
             note=self.note,
             forget=self._forget,
         )
@@ -177,6 +180,7 @@ class Sessions:
     def _forget(self, session: Session, reason: str) -> None:
         del self._by_id[session.id]
         del self._by_host[session.host]
+        self.bandwidth.end(session.claims.company)
         self._last.append((self.happenings.newest, session.usage()))
         self._remember(session.id, reason)
 

@@ -23,6 +23,7 @@ _GATEWAY_LOGIN = re.compile(r"@gateway-[a-z0-9-]{1,24}")
 _SERVER = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}")
 _MAIL_ADDRESS = re.compile(r"[!-~]{1,64}@[A-Za-z0-9.-]{1,190}")
 OPENS_PER_S_MAX = 1_000_000
+MBIT_S_MAX = 100_000
 MAIL_SECURITY = ("starttls", "tls", "none")
 MAIL_TIMEOUT_S = range(5, 121)
 LOG_FORMATS = ("text", "json")
@@ -169,6 +170,9 @@ def _check_relay(relay: RelaySection, http: HttpSection) -> None:
         )
     if not 1 <= relay.opens_per_s <= OPENS_PER_S_MAX:
         raise ConfigurationError(f"relay.opens_per_s must be 1 to {OPENS_PER_S_MAX}")
+    for name in ("session_mbit_s", "company_mbit_s"):
+        if not 0 <= getattr(relay, name) <= MBIT_S_MAX:
+            raise ConfigurationError(f"relay.{name} must be 0 (no limit) to {MBIT_S_MAX}")
     for server in relay.mqtt_servers:
         if not _SERVER.fullmatch(server):
             raise ConfigurationError(f"relay.mqtt_servers: write HOST:PORT, not {server!r}")

@@ -61,6 +61,8 @@ def _render(configuration: GatewayConfiguration, folder: Path) -> str:
         "public_port": relay.public_port,
         "behind_proxy": relay.behind_proxy,
         "opens_per_s": relay.opens_per_s,
+        "session_mbit_s": relay.session_mbit_s,
+        "company_mbit_s": relay.company_mbit_s,
         "link_certificate_file": str(folder / LINK_CERTIFICATE_NAME),
         "link_key_file": str(folder / LINK_KEY_NAME),
         "visitors_certificate_file": str(relay.certificate_file or ""),

@@ -195,6 +195,14 @@ class RelaySection:
         "Streams that may be opened in one session per second, after a burst of 200; the agent has"
         " the same setting.",
     ] = 50
+    session_mbit_s: Annotated[
+        int, "Most that one session may carry each way, in Mbit/s; 0: no limit."
+    ] = 0
+    company_mbit_s: Annotated[
+        int,
+        "Most that the sessions of one company may carry together each way at this relay, in"
+        " Mbit/s; 0: no limit.",
+    ] = 0
 
     @property
     def login(self) -> str:

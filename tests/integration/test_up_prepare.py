@@ -90,7 +90,7 @@ def test_the_relay_is_told_what_it_needs_and_nothing_that_makes_tickets(tmp_path
         *("link_certificate_file", "link_key_file"),
         *("visitors_certificate_file", "visitors_key_file", "ticket_keys_file"),
         *("mqtt_host", "mqtt_port", "mqtt_servers", "mqtt_ca_file", "mqtt_password_file"),
-        *("opens_per_s", "log_format", "log_level"),
+        *("opens_per_s", "session_mbit_s", "company_mbit_s", "log_format", "log_level"),
     }
     configuration = made.configuration
     assert (told["host"], told["port"]) == ("127.0.0.1", configuration.relay.port)

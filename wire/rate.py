@@ -1,0 +1,91 @@
+"""Bandwidth limits: token buckets of bytes, several of which may count the same ones."""
+
+from collections.abc import Callable
+
+from wire.transport import Later, Timer
+
+BURST_S = 0.25
+BURST_BYTES_LEAST = 64 * 1024
+WAIT_S_LEAST = 0.005
+BYTES_A_MBIT = 125_000
+
+
+class Bucket:
+    """So many bytes a second, after a burst. It may be owed some: then nothing goes for a while."""
+
+    def __init__(self, bytes_per_s: float, now_s: float) -> None:
+        self.bytes_per_s = bytes_per_s
+        self.burst_bytes = max(BURST_BYTES_LEAST, bytes_per_s * BURST_S)
+        self._bytes = self.burst_bytes
+        self._at_s = now_s
+
+    def left(self, now_s: float) -> float:
+        """What may go now; below 0 it is owed so much."""
+        earned = max(0.0, now_s - self._at_s) * self.bytes_per_s
+        self._bytes = min(self.burst_bytes, self._bytes + earned)
+        self._at_s = now_s
+        return self._bytes
+
+    def charge(self, size: float, now_s: float) -> None:
+        """So many bytes go; those that did not after all are given back as less than none."""
+        self._bytes = min(self.burst_bytes, self.left(now_s) - size)
+
+
+class Rate:
+    """One way of a link, below all of these buckets. Who has to wait is served in turn."""
+
+    def __init__(
+        self, buckets: tuple[Bucket, ...], clock: Callable[[], float], later: Later
+    ) -> None:
+        self._buckets = buckets
+        self._clock = clock
+        self._later = later
+        self._waiting: dict[Callable[[], object], None] = {}
+        self._timer: Timer | None = None
+        self._serving = False
+
+    @property
+    def free(self) -> bool:
+        """Whether something may go now."""
+        now_s = self._clock()
+        return all(bucket.left(now_s) > 0 for bucket in self._buckets)
+
+    def charge(self, size: float) -> None:
+        """Counts bytes that go, or, below 0, that were counted before and did not go."""
+        now_s = self._clock()
+        for bucket in self._buckets:
+            bucket.charge(size, now_s)
+
+    def take(self, size: int, again: Callable[[], object]) -> bool:
+        """Counts so many bytes if something may go and nobody waits; else `again` is called once
+        when they may be asked for again."""
+        if (self._serving or not self._waiting) and self.free:
+            self.charge(size)
+            return True
+        self.when_free(again)
+        return False
+
+    def when_free(self, call: Callable[[], object]) -> None:
+        """Calls once, after those who wait already; who waits does not wait twice."""
+        self._waiting[call] = None
+        if self._timer is None and not self._serving:
+            self._wait()
+
+    def _wait(self) -> None:
+        now_s = self._clock()
+        wait_s = max(-bucket.left(now_s) / bucket.bytes_per_s for bucket in self._buckets)
+        self._timer = self._later(max(wait_s, WAIT_S_LEAST), self._serve)
+
+    def _serve(self) -> None:
+        self._timer = None
+        self._serving = True
+        try:
+            for call in list(self._waiting):
+                if not self.free:
+                    break
+                del self._waiting[call]
+                call()
+        finally:
+            self._serving = False
+            if self._waiting:
+                self._wait()
