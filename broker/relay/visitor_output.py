@@ -80,7 +80,9 @@ class Output:
     async def _send_all(self) -> None:
         chunks, self._chunks = self._chunks, []
         self._size = 0
-        await self._socket.send_bytes(b"".join(chunks))
+        if self._socket.closed:
+            raise ConnectionResetError("the WebSocket has ended")
+        await self._front.send_message(chunks)
         if self._paused and self._size <= QUEUE_BYTES_LOW and self._carries():
             self._paused = False
             self.link.resume()

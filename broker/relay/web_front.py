@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +20,8 @@ _TOO_LONG = (
     b"Connection: close\r\n\r\n"
 )
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_BINARY = 0x82  # a whole binary message (RFC 6455, 5.2)
+_SHORT, _LONG = struct.Struct("!BBH"), struct.Struct("!BBQ")
 log = logging.getLogger("relay.web")
 
 
@@ -121,6 +124,17 @@ class VisitorProtocol(RequestHandler):
         transport.set_protocol(protocol)
         return transport, tail
 
+    async def send_message(self, chunks: Sequence[bytes]) -> None:
+        """A WebSocket's binary message, by one write: aiohttp sends the head of a long one alone.
+
+        Raises `ConnectionError`.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the visitor has gone")
+        transport.write(b"".join((_message_head(sum(map(len, chunks))), *chunks)))
+        await self._drain_helper()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -138,6 +152,15 @@ class VisitorProtocol(RequestHandler):
             response = web_pages.failed()
         response.force_close()
         return response
+
+
+def _message_head(size: int) -> bytes:
+    """A server's, so without a mask."""
+    if size < 126:
+        return bytes((_BINARY, size))
+    if size < 1 << 16:
+        return _SHORT.pack(_BINARY, 126, size)
+    return _LONG.pack(_BINARY, 127, size)
 
 
 class Relayed(web.StreamResponse):
