@@ -22,14 +22,25 @@ log = logging.getLogger(__name__)
 HELLO_S_MAX = 10.0
 LINGER_S = 2.0  # after a goodbye
 WRITE_BYTES_HIGH = 128 * 1024
+READ_BYTES = 256 * 1024
 
 
-class DeviceLink(asyncio.Protocol):
-    """Made by the door when a TLS handshake has asked for `link.fleetgate`."""
+class DeviceLink(asyncio.BufferedProtocol):
+    """Made by the door when a TLS handshake has asked for `link.fleetgate`.
+
+    What is read goes through `buffer`, which is lent to all of them: without one, TLS would make
+    a large buffer for each record.
+    """
 
     def __init__(
-        self, sessions: Sessions, desk: TicketDesk, address: str, admitted: Callable[[], None]
+        self,
+        sessions: Sessions,
+        desk: TicketDesk,
+        address: str,
+        admitted: Callable[[], None],
+        buffer: memoryview,
     ) -> None:
+        self._buffer = buffer
         self._sessions = sessions
         self._desk = desk
         self._address = address
@@ -47,12 +58,16 @@ class DeviceLink(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
         self._timer = asyncio.get_running_loop().call_later(HELLO_S_MAX, self._transport.abort)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self._buffer[:nbytes]
         if self._link is not None:
             if self._link.carries(self._transport):
                 self._link.receive(data)
         elif self._transport is not None and not self._transport.is_closing():
-            self._take_hello(data)
+            self._take_hello(bytes(data))
 
     def pause_writing(self) -> None:
         if self._link is not None and self._link.carries(self._transport):

@@ -9,7 +9,7 @@ from broker.relay.arrivals import Arrivals
 from broker.relay.clock import Clock
 from broker.relay.configuration import RelayConfiguration, read_ticket_keys
 from broker.relay.control import Control, MqttServers
-from broker.relay.device_link import DeviceLink
+from broker.relay.device_link import READ_BYTES, DeviceLink
 from broker.relay.door import BACKLOG, Door, WebFactory, server_context
 from broker.relay.happenings import Happenings
 from broker.relay.lease import LeaseWatch
@@ -110,6 +110,7 @@ class Relay:
 
     async def _serve(self, listeners: Sequence[socket.socket], web: WebFactory) -> None:
         configuration = self.configuration
+        buffer = memoryview(bytearray(READ_BYTES))
         visitors = None
         if configuration.visitors_certificate_file and configuration.visitors_key_file:
             visitors = server_context(
@@ -124,7 +125,7 @@ class Relay:
             visitors_context=visitors,
             plain=configuration.plain,
             link_factory=lambda address, admitted: DeviceLink(
-                self.sessions, self.desk, address, admitted
+                self.sessions, self.desk, address, admitted, buffer
             ),
             web_factory=web,
             arrivals=self.arrivals,
