@@ -9,7 +9,6 @@ import secrets
 import signal
 import ssl
 import sys
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from broker.relay.clock import Clock
 from broker.relay.configuration import ConfigurationError, RelayConfiguration, load
 from broker.relay.log_format import set_up_logging
 from broker.relay.relay import Relay
+from broker.relay.tls_memory import lend_one_read_buffer
 from broker.relay.web_door import web_factory
 
 log = logging.getLogger("relay")
 
 DONE, FAILED, USAGE = 0, 1, 2
 EPOCH_BYTES = 16
-TLS_READ_BYTES = 64 * 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(format_=configuration.log_format, level=configuration.log_level)
     _allow_many_sockets()
     sys.unraisablehook = log_unraisable
-    # A buffer of this size belongs to each connection from its handshake on: with asyncio's own
-    # 256 KiB the half-open ones that the door admits would hold more than 1 GiB.
-    SSLProtocol.max_size = TLS_READ_BYTES
+    lend_one_read_buffer()
     try:
         return asyncio.run(_run(configuration, clock))
     except ConfigurationError as error:
