@@ -58,7 +58,7 @@ TABLE = {
     "broker": Rule(),
     "broker.connect": Rule(own=words("wire")),
     "broker.relay": Rule(
-        own=words("wire"), libraries=words("aiomqtt paho jwt cryptography aiohttp")
+        own=words("wire"), libraries=words("aiomqtt paho jwt cryptography aiohttp uvloop")
     ),
     "gateway": Rule(own=words("wire"), libraries=declared_libraries()),
     "gateway.domain": Rule(own=words("wire"), banned_standard=IMPURE),

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib
 import logging
 import os
 import resource
@@ -9,7 +10,7 @@ import secrets
 import signal
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from broker.relay.clock import Clock
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.unraisablehook = log_unraisable
     lend_one_read_buffer()
     try:
-        return asyncio.run(_run(configuration, clock))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_run(configuration, clock))
     except ConfigurationError as error:
         print(f"relay: {error}", file=sys.stderr)
         return USAGE
@@ -61,6 +63,17 @@ def _test_clock(configuration: RelayConfiguration) -> Path | None:
     if not configuration.on_loopback:
         raise ConfigurationError("FLEETGATE_TEST_CLOCK is only for a relay on loopback")
     return Path(name)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where the operator has installed it (`fleetgate[speed]`); None for Python's own."""
+    try:
+        module = importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    log.info("the event loop is uvloop version=%s", module.__version__)
+    factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return factory
 
 
 def log_unraisable(found: "sys.UnraisableHookArgs") -> None:

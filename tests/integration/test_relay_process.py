@@ -8,6 +8,7 @@ import shutil
 import signal
 import ssl
 import sys
+import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
-from broker.relay.__main__ import main
+from broker.relay.__main__ import loop_factory, main
 from tests.conftest import MosquittoFactory
 from tests.integration.mqtt_node import GATEWAY, RELAY, MqttNode, make_node
 from tests.relay_rig import KID, LIMIT_S, Mint, MovedClock, RawDevice, dial, fact
@@ -210,6 +211,25 @@ async def test_a_session_from_the_ticket_to_the_revocation(
         assert await running.stop() == 0
         ticket = world.mint.sign(claims)
         assert not [line for line in running.lines if ticket.split(".")[2] in line]
+
+
+def test_the_loop_is_pythons_own_where_nobody_installed_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # as if it were not there
+    assert loop_factory() is None
+
+
+def test_a_loop_that_the_operator_installed_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "relay")
+    installed = types.ModuleType("uvloop")
+    installed.__dict__.update(__version__="1.2.3", new_event_loop=asyncio.SelectorEventLoop)
+    monkeypatch.setitem(sys.modules, "uvloop", installed)
+    factory = loop_factory()
+    assert factory is asyncio.SelectorEventLoop
+    assert "the event loop is uvloop version=1.2.3" in caplog.text
 
 
 async def test_after_a_restart_the_device_is_unknown_and_old_tickets_are_void(
