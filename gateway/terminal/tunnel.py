@@ -15,11 +15,11 @@ from aiohttp.resolver import DefaultResolver
 
 from gateway.operations.session_access import RelayShown, Ticket
 from wire.budget import SESSION_BYTES, Budget
-from wire.frames import FrameReader, LinkError
+from wire.frames import PAYLOAD_BYTES_MAX, FrameReader, LinkError
 from wire.heartbeat import WireError
 from wire.hello import SECRET_BYTES, Hello, Word, answered_of, hello_bytes
 from wire.link import Link
-from wire.splice import READ_BYTES, Splice
+from wire.splice import Splice
 from wire.transport import later_of
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Tunnel:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._buffer = memoryview(bytearray(PAYLOAD_BYTES_MAX))  # one for each terminal
         self._last: _Spliced | None = None
 
     async def connect(self) -> socket.socket:
