@@ -30,7 +30,8 @@ async def run(folder: Path) -> None:
     key = mint.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     port = listeners[0].getsockname()[1]
     said = {"port": port, "ca": str(keys.ca_certificate), "key": key.decode()}
-    print(json.dumps(said), flush=True)
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(listeners))
         while True:

@@ -26,7 +26,7 @@ from wire.frames import FrameReader
 from wire.hello import Answered, Hello, Word, hello_bytes
 from wire.link import Link
 from wire.tickets import Claims, Party, Way
-from wire.transport import Transport, later_of
+from wire.transport import Transport
 
 LINKS = 2_000
 SESSIONS = 200
@@ -193,7 +193,7 @@ async def _visitor(relay: Alone, claims: Claims) -> Link:
                 transport,
                 budget=Budget(SESSION_BYTES),
                 clock=loop.time,
-                later=later_of(loop),
+                later=loop.call_later,
                 on_end=lambda reason: None,
                 reader=reader,
             )

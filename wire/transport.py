@@ -30,25 +30,6 @@ class Timer(Protocol):
 Later = Callable[[float, Callable[[], None]], Timer]
 
 
-class Loop(Protocol):
-    """What of an event loop is needed here: asyncio's have it."""
-
-    def call_soon(self, callback: Callable[[], None], /) -> Timer:
-        """In the next turn, before what comes in then."""
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
-        """After so many seconds."""
-
-
-def later_of(loop: Loop) -> Later:
-    """Timers of an event loop; those of no delay cost less, and go before what comes in."""
-
-    def later(delay_s: float, call: Callable[[], None]) -> Timer:
-        return loop.call_later(delay_s, call) if delay_s > 0 else loop.call_soon(call)
-
-    return later
-
-
 class Timers:
     """Calls that were put off, by name."""
 

@@ -16,7 +16,6 @@ from wire.hello import FORGOTTEN, SECRET_BYTES, Answered, Word
 from wire.link import Link
 from wire.resuming import Bearer
 from wire.session_commands import LinkState, Open, Report
-from wire.transport import later_of
 
 log = logging.getLogger(__name__)
 
@@ -339,7 +338,7 @@ class SessionLink:
             connection.transport,
             budget=Budget(AGENT_SESSION_BYTES),
             clock=loop.time,
-            later=later_of(loop),
+            later=loop.call_later,
             on_end=self._link_ended,
             on_open=self._targets.accept,
             on_loss=self._connection_lost,

@@ -18,7 +18,7 @@ from wire.hello import SECRET_BYTES, Answered, Word
 from wire.link import Link
 from wire.resuming import Bearer
 from wire.targets import PORT_MAX
-from wire.transport import Transport, later_of
+from wire.transport import Transport
 
 BACKOFF_S_FIRST = 0.2
 BACKOFF_S_MAX = 2.0  # sessions go on within seconds of a relay's restart
@@ -242,7 +242,7 @@ class Session:
             transport,
             budget=Budget(SESSION_BYTES),
             clock=loop.time,
-            later=later_of(loop),
+            later=loop.call_later,
             on_end=ended,
             on_loss=self._connection_lost,
             on_doubt=self._stirred.set,

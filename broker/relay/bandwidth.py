@@ -5,7 +5,6 @@ import asyncio
 from broker.relay.limits import Limits
 from wire.rate import BYTES_A_MBIT, Bucket, Rate
 from wire.streams import UNLIMITED, Rates
-from wire.transport import later_of
 
 _Both = tuple[Bucket, Bucket]  # to the device, and from there
 
@@ -35,7 +34,7 @@ class Bandwidth:
             )
             self._companies[company] = shared, count + 1
             both.append(shared)
-        clock, later = self._loop.time, later_of(self._loop)
+        clock, later = self._loop.time, self._loop.call_later
         to_device, from_device = (
             Rate(tuple(pair[way] for pair in both), clock, later) for way in (0, 1)
         )

@@ -15,7 +15,6 @@ from wire.hello import FORGOTTEN, Answered, Hello, Resume, Word, answer_bytes, g
 from wire.link import Link
 from wire.resuming import Keeper
 from wire.tickets import Party, Way
-from wire.transport import later_of
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +203,7 @@ def _new_link(session: Session, transport: asyncio.Transport, reader: FrameReade
         transport,
         budget=session.budget,
         clock=loop.time,
-        later=later_of(loop),
+        later=loop.call_later,
         on_end=ended,
         on_loss=lost,
         reader=reader,

@@ -21,7 +21,6 @@ from wire.link import Link
 from wire.resuming import Keeper
 from wire.stream import Stream
 from wire.tickets import Party, Way
-from wire.transport import later_of
 
 HELLO_S = 10.0
 MESSAGE_BYTES_MAX = 512 * 1024
@@ -174,7 +173,7 @@ class VisitorLink:
             output,
             budget=self._budget,
             clock=loop.time,
-            later=later_of(loop),
+            later=loop.call_later,
             on_end=ended,
             on_open=self._opened,
             on_loss=lost,

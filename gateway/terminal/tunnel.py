@@ -20,7 +20,6 @@ from wire.heartbeat import WireError
 from wire.hello import SECRET_BYTES, Hello, Word, answered_of, hello_bytes
 from wire.link import Link
 from wire.splice import Splice
-from wire.transport import later_of
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +264,7 @@ async def _greeted(opened: aiohttp.ClientWebSocketResponse, wire: _Wire, ticket:
         wire,
         budget=Budget(SESSION_BYTES),
         clock=loop.time,
-        later=later_of(loop),
+        later=loop.call_later,
         on_end=lambda _reason: wire.close(),
         reader=reader,
     )

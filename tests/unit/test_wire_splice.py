@@ -1,7 +1,5 @@
 """A stream's queue and a socket before it: whole frames, and no more than is read beyond."""
 
-import asyncio
-
 import pytest
 
 from tests.unit.link_pair import Pair, Sink
@@ -16,7 +14,6 @@ from wire.stream import (
     STREAMS_VERY_FEW,
     Stream,
 )
-from wire.transport import later_of
 
 MIB = 1 << 20
 
@@ -107,14 +104,3 @@ def test_a_nearly_full_queue_is_full_until_most_of_it_has_gone(left: int) -> Non
     pair.world.run(5)
     assert waiting.told and waiting.told[0] <= QUEUE_BYTES_MAX // QUEUE_PART_LOW
     assert stream.room == QUEUE_BYTES_MAX
-
-
-async def test_a_timer_of_no_delay_goes_before_those_that_have_one() -> None:
-    loop = asyncio.get_running_loop()
-    later, calls, done = later_of(loop), list[str](), asyncio.Event()
-    loop.call_later(0, calls.append, "timer")
-    later(0.001, done.set)
-    later(0, lambda: calls.append("soon"))
-    later(0, lambda: calls.append("never")).cancel()
-    await done.wait()
-    assert calls == ["soon", "timer"]
