@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from wire.budget import SESSION_BYTES, Budget
 from wire.frames import FrameReader
 from wire.hello import Answered, Hello, Word, hello_bytes
 from wire.link import Link
+from wire.stream import Stream
 from wire.tickets import Claims, Party, Way
 from wire.transport import Transport
 
@@ -158,9 +159,11 @@ async def _measure(relay: Alone) -> Found:
     )
 
 
-async def joined(relay: Alone, claims: Claims) -> RawDevice:
+async def joined(
+    relay: Alone, claims: Claims, on_open: Callable[[Stream], object] | None = None
+) -> RawDevice:
     """A device whose link is up. Raises `RuntimeError` when it was turned away."""
-    device = await dial(relay.port, relay.ca)
+    device = await dial(relay.port, relay.ca, on_open=on_open)
     answered = await device.hello(relay.mint.sign(claims))
     if answered.word is not Word.WELCOME:
         raise RuntimeError(f"a device was turned away: {answered}")
@@ -169,7 +172,7 @@ async def joined(relay: Alone, claims: Claims) -> RawDevice:
 
 async def _work(relay: Alone, claims: Claims) -> None:
     """One visitor, whose stream the device echoes."""
-    link = await _visitor(relay, claims)
+    link = await linked(relay, claims)
     visitor = Visitor()
     visitor.stream = link.open(visitor)
     for number in range(ROUNDS):
@@ -180,7 +183,8 @@ async def _work(relay: Alone, claims: Claims) -> None:
     link.bye("done")
 
 
-async def _visitor(relay: Alone, claims: Claims) -> Link:
+async def linked(relay: Alone, claims: Claims) -> Link:
+    """A visitor's link to the session. Raises `RuntimeError` when it was turned away."""
     loop = asyncio.get_running_loop()
     wanted = relay.mint.again(claims, party=Party.VISITOR, way=Way.CONNECT)
     hello = hello_bytes(Hello(relay.mint.sign(wanted), secrets.token_bytes(32)))

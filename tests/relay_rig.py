@@ -149,7 +149,7 @@ async def dial(port: int, ca: Path, **options: Any) -> "RawDevice":
 class RawDevice(asyncio.Protocol):
     """The device's side of a link, without an agent."""
 
-    def __init__(self, on_open: Callable[[Stream], None] | None = None) -> None:
+    def __init__(self, on_open: Callable[[Stream], object] | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.secret = secrets.token_bytes(32)
         self.accepted: list[Stream] = []

@@ -16,6 +16,7 @@ class Bucket:
     def __init__(self, bytes_per_s: float, now_s: float) -> None:
         self.bytes_per_s = bytes_per_s
         self.burst_bytes = max(BURST_BYTES_LEAST, bytes_per_s * BURST_S)
+        self.waiting: dict[Rate, None] = {}  # the next first
         self._bytes = self.burst_bytes
         self._at_s = now_s
 
@@ -32,7 +33,10 @@ class Bucket:
 
 
 class Rate:
-    """One way of a link, below all of these buckets. Who has to wait is served in turn."""
+    """One way of a link, below all of these buckets.
+
+    Who has to wait is served in turn: one of this link's, then one of another that shares a bucket.
+    """
 
     def __init__(
         self, buckets: tuple[Bucket, ...], clock: Callable[[], float], later: Later
@@ -46,7 +50,7 @@ class Rate:
 
     @property
     def free(self) -> bool:
-        """Whether something may go now."""
+        """Whether something may go now, if nobody waits for it already."""
         now_s = self._clock()
         return all(bucket.left(now_s) > 0 for bucket in self._buckets)
 
@@ -57,10 +61,17 @@ class Rate:
             bucket.charge(size, now_s)
 
     def take(self, size: int, again: Callable[[], object]) -> bool:
-        """Counts so many bytes if something may go and nobody waits; else `again` is called once
-        when they may be asked for again."""
-        if (self._serving or not self._waiting) and self.free:
-            self.charge(size)
+        """Counts so many bytes if something may go and it is nobody else's turn; else `again` is
+        called once when they may be asked for again."""
+        if not self.may_go(again):
+            return False
+        self.charge(size)
+        return True
+
+    def may_go(self, again: Callable[[], object]) -> bool:
+        """The same, and nothing is counted."""
+        crowded = any(bucket.waiting for bucket in self._buckets)
+        if (self._serving or not crowded) and self.free:
             return True
         self.when_free(again)
         return False
@@ -68,7 +79,9 @@ class Rate:
     def when_free(self, call: Callable[[], object]) -> None:
         """Calls once, after those who wait already; who waits does not wait twice."""
         self._waiting[call] = None
-        if self._timer is None and not self._serving:
+        for bucket in self._buckets:
+            bucket.waiting.setdefault(self)
+        if self._timer is None:
             self._wait()
 
     def _wait(self) -> None:
@@ -78,14 +91,25 @@ class Rate:
 
     def _serve(self) -> None:
         self._timer = None
+        while self._waiting and self.free:
+            self._whose_turn()._serve_one()
+        if self._waiting and self._timer is None:
+            self._wait()
+
+    def _whose_turn(self) -> "Rate":
+        """Not always that of the one whose timer went off first: it would stay the first."""
+        shared = max(self._buckets, key=lambda bucket: len(bucket.waiting))
+        return next((one for one in shared.waiting if one is self or one.free), self)
+
+    def _serve_one(self) -> None:
+        call = next(iter(self._waiting))
+        del self._waiting[call]
+        for bucket in self._buckets:
+            del bucket.waiting[self]
+            if self._waiting:
+                bucket.waiting[self] = None  # behind the others
         self._serving = True
         try:
-            for call in list(self._waiting):
-                if not self.free:
-                    break
-                del self._waiting[call]
-                call()
+            call()
         finally:
             self._serving = False
-            if self._waiting:
-                self._wait()

@@ -47,6 +47,7 @@ class Streams:
         rates: Rates = UNLIMITED,
     ) -> None:
         self.to_there, self.from_there = rates
+        self._turn = False  # of those who share the rate to there
         self.budget = budget
         self.now_s = clock
         self.round_trip_s = 0.0
@@ -140,9 +141,15 @@ class Streams:
                 return encode(Kind.FIN, stream.number)
             most = SHARED_FRAME_BYTES if self._small or self._ring else PAYLOAD_BYTES_MAX
             size = min(stream.sendable(), most, room - HEADER_BYTES)
-            if size <= 0 or not self._may_go(stream):
+            if size <= 0:
                 self._waiting.add(stream.number)
-                (self._small if stream.small else self._ring).appendleft(stream)
+                line.appendleft(stream)
+                return None
+            if not self._may_go(stream):
+                self._waiting.add(stream.number)
+                self._ring.append(stream)
+                if self._small:
+                    continue  # who types does not wait
                 return None
             data = stream.pop(size)
             if self.to_there is not None:
@@ -155,10 +162,14 @@ class Streams:
 
     def _may_go(self, stream: Stream) -> bool:
         """A rate holds nobody up who types; that is counted all the same."""
-        if self.to_there is None or stream.small or self.to_there.free:
+        if self.to_there is None or stream.small:
             return True
-        self.to_there.when_free(self._wake)
-        return False
+        turn, self._turn = self._turn, False
+        return turn or self.to_there.may_go(self._turn_came)
+
+    def _turn_came(self) -> None:
+        self._turn = True  # for one frame
+        self._wake()
 
     def _line_up(self, stream: Stream) -> bool:
         """Round robin, but what is little goes first; whether it was not in line before."""

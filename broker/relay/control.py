@@ -197,5 +197,5 @@ class Control:
         self.leased = True
         if reports.applied != before:
             self.stir()
-        if lease.leave and not len(self._sessions):
+        if lease.leave and self._sessions.settled:
             self.left.set()

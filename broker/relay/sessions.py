@@ -63,6 +63,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def settled(self) -> bool:
+        """Whether none is open, and the gateway has stored all that happened and was counted."""
+        return not (self._by_id or self._last or self.happenings.waiting(1))
+
     def by_id(self, session: str) -> Session | None:
         """The session, if it is open here."""
         return self._by_id.get(session)

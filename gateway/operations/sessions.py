@@ -109,6 +109,8 @@ def open_session(call: Call, given: OpenSession) -> Session:
     _require_room(call, held.id, person_id)
     relay_id = _choose_relay(call)
     call.tx.lock_relay(relay_id)
+    if call.tx.scalar(select(relay.c.id).where(relay.c.id == relay_id, IS_DRAINED)):
+        raise Refused(Code.UNAVAILABLE, "The relay was just taken out of service; try again.")
     values = {
         "id": secrets.token_hex(ID_BYTES),
         "host": _host_label(),

@@ -14,6 +14,7 @@ from gateway.operations import newest_first
 from gateway.operations import sessions as session_operations
 from tests.contract.tunnel import RELAY, S, Tunnel, usage
 from tests.contract.world import World
+from tests.relay_row import one_relay
 
 # Opening
 
@@ -114,11 +115,7 @@ def test_without_a_relay_there_is_no_session(world: World) -> None:
 
 
 def test_a_relay_that_was_heard_is_preferred(tunnel: Tunnel) -> None:
-    add = text(
-        "INSERT INTO relay SELECT 'relay-0', hosts, port, domain, public_port, tls, '', '', NULL,"
-        " NULL, 0, 0, 0, 0, 0, 0 FROM relay"
-    )
-    tunnel.world.write(lambda tx: tx.run(add))
+    tunnel.world.write(lambda tx: one_relay(tx, "relay-0"))
     assert tunnel.row(tunnel.open()["id"]).relay_id == RELAY
 
 

@@ -25,6 +25,13 @@ async def test_a_relay_that_is_to_leave_does_so_after_its_last_session(
         row = Revocation(1, claims.session, "closed")
         await gateway.lease(world.mint.epoch, newest=1, revoked=(row,), leave=True)
         assert await device.end() == "closed"
+        # What was counted last is not stored yet, and would be gone with the relay.
+        await fact(lambda: any(one.what == "ended" for one in gateway.states[-1].happened))
+        await gateway.lease(world.mint.epoch, newest=1, leave=True)
+        await gateway.state(2)
+        assert running.process.returncode is None
+        taken = gateway.states[-1].happened[-1].number
+        await gateway.lease(world.mint.epoch, newest=1, taken=taken, leave=True)
         async with asyncio.timeout(LIMIT_S):
             assert await running.process.wait() == 0
         await fact(lambda: any("the last session is over" in line for line in running.lines))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import relay_stalled
 from bench.bad_network import resident_bytes
 from bench.relay_scale import (
     IDLE_LINK_KIB_MOST,
@@ -33,6 +34,11 @@ def test_an_idle_link_takes_little_memory(tmp_path: Path) -> None:
 
     with relay_alone(tmp_path) as relay:
         assert asyncio.run(grown(FEW)) <= IDLE_LINK_KIB_MOST * 1024
+
+
+@pytest.mark.timeout(150)
+def test_readers_that_stop_after_a_fast_transfer_cost_their_session_little(tmp_path: Path) -> None:
+    assert relay_stalled.measure(tmp_path, 5).session_bytes <= SESSION_MIB_MOST * 2**20
 
 
 @pytest.mark.long

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from tests.unit.link_pair import Pair, World
 from wire.frames import PAYLOAD_BYTES_MAX
-from wire.rate import BURST_BYTES_LEAST, BYTES_A_MBIT, WAIT_S_LEAST, Bucket, Rate
+from wire.rate import (
+    BURST_BYTES_LEAST,
+    BURST_S,
+    BYTES_A_MBIT,
+    WAIT_S_LEAST,
+    Bucket,
+    Rate,
+)
 from wire.stream import WINDOW_BYTES_FIRST
 
 MIB = 1 << 20
@@ -120,3 +127,59 @@ def test_what_was_let_through_and_never_came_is_counted_no_more() -> None:
         near.stream.reset("reset")
         pair.world.run(0.1)
     assert rate.free
+
+
+def test_links_that_share_a_bucket_take_turns() -> None:
+    world = World()
+    shared = Bucket(100 * BYTES_A_MBIT, 0)
+    rates = [Rate((shared,), world.clock, world.later) for _ in range(2)]
+    went = [0, 0]
+
+    def asker(whose: int) -> Callable[[], None]:
+        def again() -> None:
+            if rates[whose].take(48_000, again):
+                went[whose] += 48_000
+                world.later(0.001, again)  # it has arrived, and more is wanted
+
+        return again
+
+    for whose, count in ((0, 50), (1, 1)):
+        for _ in range(count):
+            asker(whose)()
+    world.run(10)
+    # The one is not held up by the fifty: it has what a stream can carry that waits 1 ms each time.
+    assert went[1] >= 0.25 * sum(went)
+    assert sum(went) <= shared.bytes_per_s * (10 + BURST_S) + 48_000
+
+
+def test_who_is_held_up_by_a_limit_of_its_own_holds_up_nobody_else() -> None:
+    world = World()
+    shared = Bucket(10 * BYTES_A_MBIT, 0)
+    slow = Rate((Bucket(1_000, 0), shared), world.clock, world.later)
+    quick = Rate((shared,), world.clock, world.later)
+    slow.charge(10 * BURST_BYTES_LEAST)
+    went = 0
+
+    def again() -> None:
+        nonlocal went
+        if quick.take(10_000, again):
+            went += 10_000
+            world.later(0.001, again)
+
+    slow.when_free(lambda: None)
+    again()
+    world.run(5)
+    assert went >= 0.5 * 5 * shared.bytes_per_s
+
+
+def test_who_types_goes_before_a_long_frame_that_was_lined_up_as_a_short_one() -> None:
+    pair = Pair(delay_s=0.01)
+    rate = pair.near.streams.to_there = rate_of(pair.world, RATE)
+    grown, shell = pair.open(), pair.open()
+    pair.world.run(1)
+    rate.charge(10 * MIB)
+    for sink, size in ((grown, 10), (shell, 1), (grown, 60_000)):
+        sink.send(bytes(size))
+    pair.world.run(0.1)
+    assert len(pair.accepted[1].got) == 1
+    assert len(pair.accepted[0].got) < 60_010
