@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,13 +143,12 @@ async def _measure(relay: Alone) -> Found:
     await asyncio.sleep(_IDLE_S)
     idle_cpu_s = cpu_s(relay.pid) - idle_cpu_s
     began_s = time.monotonic()
-    await asyncio.gather(*(_work(relay, one) for one in sessions[:SESSIONS]))
+    links = await asyncio.gather(*(_work(relay, one) for one in sessions[:SESSIONS]))
     work_s = time.monotonic() - began_s
     working_bytes = resident_bytes(relay.pid)
     if any(device.lost.done() for device in (warm, *devices)):
         raise RuntimeError("a link was lost")
-    for device in (warm, *devices):
-        device.transport.abort()
+    await part([warm, *devices], links)
     return Found(
         LINKS / up_s,
         (idle_bytes - empty_bytes) / LINKS,
@@ -170,7 +169,17 @@ async def joined(
     return device
 
 
-async def _work(relay: Alone, claims: Claims) -> None:
+async def part(devices: Sequence[RawDevice], links: Sequence[Link] = ()) -> None:
+    """Ends all, and waits until their sockets are closed."""
+    for device in devices:
+        device.transport.abort()
+    for link in links:
+        link.end("done")
+    await asyncio.gather(*(device.closed() for device in devices))
+    await asyncio.sleep(0)  # visitors' sockets are plain, and closed in the turn after this
+
+
+async def _work(relay: Alone, claims: Claims) -> Link:
     """One visitor, whose stream the device echoes."""
     link = await linked(relay, claims)
     visitor = Visitor()
@@ -180,7 +189,7 @@ async def _work(relay: Alone, claims: Claims) -> None:
         await visitor.got((number + 1) * ECHO_BYTES)
     if set(visitor.data[-ECHO_BYTES:]) != {ROUNDS - 1}:
         raise RuntimeError("other bytes came back")
-    link.bye("done")
+    return link
 
 
 async def linked(relay: Alone, claims: Claims) -> Link:

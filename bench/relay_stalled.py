@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.bad_network import resident_bytes
-from bench.relay_scale import SESSION_MIB_MOST, Alone, joined, linked, relay_alone
+from bench.relay_scale import SESSION_MIB_MOST, Alone, joined, linked, part, relay_alone
 from bench.row import Row
 from wire.stream import Stream
 
@@ -111,6 +111,5 @@ async def _measure(relay: Alone, sessions: int) -> Found:
         highest = max(highest, resident_bytes(relay.pid))
     if any(device.lost.done() for device in devices):
         raise RuntimeError("a link was lost")
-    for device in devices:
-        device.transport.abort()
+    await part(devices, links)
     return Found((highest - before) / sessions, highest)

@@ -14,6 +14,7 @@ from bench.relay_scale import (
     SESSIONS,
     joined,
     measure,
+    part,
     relay_alone,
 )
 from tests.conftest import SummaryRow
@@ -28,8 +29,7 @@ def test_an_idle_link_takes_little_memory(tmp_path: Path) -> None:
         before = resident_bytes(relay.pid)
         devices += [await joined(relay, relay.mint.session()) for _ in range(links)]
         after = resident_bytes(relay.pid)
-        for device in devices:
-            device.transport.abort()
+        await part(devices)
         return (after - before) / links
 
     with relay_alone(tmp_path) as relay:
